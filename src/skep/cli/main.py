@@ -1,0 +1,112 @@
+"""`skep`: the table of commands, loaded one at a time so that each starts fast.
+
+A room's commands stand in the file of that room's name beside this one.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from skep import __version__
+from skep.errors import InvalidConfig, SkepError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Entry(NamedTuple):
+    """Where a command lives (`module:attribute`), its heading and its line in `skep --help`."""
+
+    target: str
+    panel: str
+    help: str
+
+
+RUN, LOOK, PROVE, BRING = "Run", "Look and act", "Prove", "Bring hosts to a declared state"
+
+COMMANDS: dict[str, Entry] = {}
+
+
+def load(entry: Entry) -> Any:
+    """Import the command that an entry names: a Typer app (a group) or a function (a single command)."""
+    module, _, attribute = entry.target.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    single.command(context_settings={"help_option_names": ["-h", "--help"]})(found)
+    return typer.main.get_command(single)
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from the table, and imports a command's module only when it is named."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the framework's signature
+        """Return the commands in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the framework's signature
+        """Return a stand-in that carries the help line."""
+        entry = COMMANDS.get(cmd_name)
+        return entry and TyperCommand(cmd_name, help=entry.help, rich_help_panel=entry.panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the real command, imported now."""
+        if args and args[0] in COMMANDS:
+            command = load(COMMANDS[args[0]])
+            command.name = args[0]
+            return args[0], command, args[1:]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"skep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(  # the callback of bare `skep`
+    version: bool = typer.Option(  # noqa: ARG001 - its callback acts
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version."
+    ),
+    debug: bool = typer.Option(False, "--debug", envvar="SKEP_DEBUG", help="Show tracebacks."),
+    no_color: bool = typer.Option(False, "--no-color", help="Plain output (NO_COLOR does the same)."),
+) -> None:
+    """skep runs LLMs on the machines you have, and proves that they work.
+
+    Start here: [bold]skep up[/bold] serves a model on this machine, [bold]skep chat[/bold] talks to it.
+    """
+    if debug:
+        os.environ["SKEP_DEBUG"] = "1"
+    if no_color:
+        os.environ["NO_COLOR"] = "1"
+
+
+def main() -> None:
+    """Run the command line; a deliberate failure is one line and a stated exit code."""
+    try:
+        app()
+    except SkepError as error:
+        if os.environ.get("SKEP_DEBUG"):
+            raise
+        print(f"skep: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE if isinstance(error, InvalidConfig) else EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The node daemon: devices, provisioning, pools, supervision, handoff, registration."""

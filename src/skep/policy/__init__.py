@@ -1,0 +1,1 @@
+"""Pure decisions: placement, admission, restart, health, eviction, memory fit. State in, verdict out."""

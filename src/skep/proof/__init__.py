@@ -1,0 +1,1 @@
+"""Proof bundles: records, files, verify, diff and the HTML page."""

@@ -1,0 +1,1 @@
+"""Engines and models brought to a folder: plan (pure), ensure, downloads, builds."""

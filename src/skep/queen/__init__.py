@@ -1,0 +1,1 @@
+"""The orchestrator: registry, dispatch, gateway, dashboard."""

@@ -1,0 +1,1 @@
+"""Structured logs, metrics registries and trace context. Knows not who logs."""

@@ -1,0 +1,1 @@
+"""Proving that inference infrastructure works: steps, harness, hosts, faults, conformance, pytest plugin."""

@@ -1,0 +1,1 @@
+"""HTTP and SSE over one runtime engine. Knows neither hive nor queen."""

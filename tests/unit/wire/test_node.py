@@ -6,7 +6,13 @@ from skep.wire import tolerant
 from skep.wire.node import Capabilities, DeviceReport, Heartbeat, PoolReport, RegisterRequest, ReplicaReport
 
 REPLICA = ReplicaReport(
-    replica_id="r0", url="http://127.0.0.1:1", instance="n", state="ready", slots_total=4, slots_free=3, token="secret"
+    replica_id="r0",
+    url="http://127.0.0.1:1",
+    instance="n",
+    state="ready",
+    slots_total=4,
+    slots_free=3,
+    token="secret",
 )
 POOL = PoolReport(pool_id="pool-0", model="tiny", state="ready", replicas=(REPLICA,), vram_free_bytes=7)
 DEVICE = DeviceReport(
@@ -45,8 +51,8 @@ def test_unknown_fields_are_ignored_and_counted_at_every_depth() -> None:
         (b'{"node_id": "a\\n", "address": "x", "version": "1"}', "node_id"),
         (b'{"node_id": "a", "version": "1"}', "address"),
         (b'{"node_id": "a", "address": "x", "version": "1", "pools": [{"pool_id": "p"}]}', "pools[0]"),
-        (b'{"node_id": "a", "address": "x"', ""),
-        (b"\xff\xfe", ""),
+        (b'{"node_id": "a", "address": "x"', "RegisterRequest"),
+        (b"\xff\xfe", "RegisterRequest"),
         (b"[]", "object"),
     ],
 )

@@ -111,6 +111,12 @@ class InvalidBatch(InternalFault):
     code = "invalid_batch"
 
 
+class WrongThread(InternalFault):
+    """A session was used from a thread that does not own it; nothing was changed."""
+
+    code = "wrong_thread"
+
+
 class NoCacheSlot(Unavailable):
     """No KV room for this batch; the context is unchanged, and a smaller batch may fit."""
 

@@ -1,12 +1,13 @@
 """The seam between the batching engine and whatever computes tokens.
 
 Two implementations: `runtime.llama` (llama.cpp through ctypes) and `runtime.fake` (deterministic, no native code).
-`tests/contract/test_backend.py` runs over both. Everything except `interrupt` belongs to one owner thread.
+`tests/contract/test_backend.py` runs over both. A session belongs to the thread that uses it first, all but its
+`interrupt`; a model's `info`, `tokenize` and `piece` only read and are safe from any thread.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -104,7 +105,8 @@ class BackendSession(Protocol):
         """Compute 1..batch_rows_max rows in one pass.
 
         Raises: InvalidBatch and NoCacheSlot (context unchanged), DecodeAborted (positions may have moved: read
-        them), DecodeFailed (spoiled), Closed.
+        them), DeviceOutOfMemory (contents lost, the device survives), DecodeFailed and DeviceError (spoiled),
+        WrongThread, Closed.
         """
         ...
 
@@ -112,8 +114,8 @@ class BackendSession(Protocol):
         """Return a sampler; `prompt` primes the repetition penalties. Raises: InvalidSampling, Closed."""
         ...
 
-    def sample(self, sampler: Sampler, row: int) -> int:
-        """Pick and accept the next token from row index `row` of the last decode.
+    def sample(self, sampler: Any, row: int) -> int:
+        """Pick and accept the next token from row index `row` of the last decode, with a sampler made here.
 
         Raises: InvalidBatch (the row has no logits), Closed.
         """

@@ -1,0 +1,116 @@
+"""The fake backend and its model: loading with scripted progress, memory and faults."""
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from skep.errors import InvalidInput
+from skep.errors.runtime import Closed, ModelInUse, ModelNotFound
+from skep.runtime.backend import LoadOptions, MemoryUse, ModelInfo, SessionOptions
+from skep.runtime.fake.mind import Mind
+from skep.runtime.fake.script import FakeScript, check, error_of, script_for
+from skep.runtime.fake.session import EMBEDDING_SIZE, FakeSession
+from skep.runtime.fake.vocabulary import BOS, CHAT_TEMPLATE, END_TOKENS, EOS, vocabulary
+
+PROGRESS_STEPS = 10
+CELLS_MAX = 2**24
+
+
+class FakeModel:
+    """See `skep.runtime.backend.BackendModel`. Tokenising is safe from any thread."""
+
+    def __init__(self, script: FakeScript, options: LoadOptions) -> None:
+        self.script = script
+        self._options = options
+        self._vocabulary = vocabulary(script.vocab)
+        self._mind = Mind(script)
+        self._decodes = itertools.count(1)
+        self._sessions = 0
+        self._closed = False
+        self.info = ModelInfo(
+            name=script.name,
+            architecture="fake",
+            quantization="none",
+            parameters=0,
+            size_bytes=script.memory_bytes,
+            vocab_size=script.vocab,
+            context_train=script.context_train,
+            embedding_size=EMBEDDING_SIZE,
+            layers=1,
+            tokenizer="bytes",
+            bos_token=BOS,
+            eos_token=EOS,
+            end_tokens=END_TOKENS,
+            add_bos=False,
+            chat_template=CHAT_TEMPLATE,
+        )
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:  # noqa: ARG002 - `add_bos` is false
+        """Return one id a byte, or a word where the vocabulary has it."""
+        self._check_open()
+        return self._vocabulary.tokenize(text, parse_special=parse_special)
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Return the bytes of one token."""
+        self._check_open()
+        return self._vocabulary.piece(token, special=special)
+
+    def open_session(self, options: SessionOptions) -> FakeSession:
+        """Return a new context."""
+        self._check_open()
+        if not 1 <= options.sequences * options.context <= CELLS_MAX or options.batch_rows_max < 1:
+            raise InvalidInput(
+                f"{options.sequences} sequences of {options.context} tokens are outside 1..{CELLS_MAX} cells"
+            )
+        session = FakeSession(self.script, self._mind, options, self._decodes.__next__)
+        self._sessions += 1
+        session.on_close = self._session_closed
+        return session
+
+    def memory(self) -> MemoryUse:
+        """Return the scripted figure, on the device when there is one in the mask."""
+        if self._options.devices:
+            return MemoryUse(ram_bytes=0, device_bytes=self.script.memory_bytes)
+        return MemoryUse(ram_bytes=self.script.memory_bytes, device_bytes=0)
+
+    def close(self) -> None:
+        """Free the model."""
+        if self._sessions:
+            raise ModelInUse(f"{self._sessions} sessions are open; close them first", sessions=self._sessions)
+        self._closed = True
+
+    def _session_closed(self) -> None:
+        self._sessions -= 1
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed("the model is closed")
+
+
+class FakeBackend:
+    """Loads `fake:NAME?…` references, and any file that exists, without reading it.
+
+    A script given here is used for every load, whatever the path says.
+    """
+
+    name = "fake"
+
+    def __init__(self, script: FakeScript | None = None) -> None:
+        self._script = script and check(script)
+
+    def load(
+        self, path: Path, options: LoadOptions, *, on_progress: Callable[[float], None] | None = None
+    ) -> FakeModel:
+        """Return the scripted model after the scripted delay. Raises: ModelNotFound, InvalidInput, what the script says."""
+        script = self._script or script_for(path)
+        if script is None:
+            raise ModelNotFound(f"no model file at {path}", path=str(path))
+        for step in range(PROGRESS_STEPS + 1):
+            if on_progress is not None:
+                on_progress(step / PROGRESS_STEPS)
+            if script.fail_load and step == PROGRESS_STEPS // 2:
+                raise error_of(script.fail_load)(f"the fake fails to load {path}, as its script says")
+            if step < PROGRESS_STEPS and script.load_delay_ms:
+                time.sleep(script.load_delay_ms / PROGRESS_STEPS / 1e3)
+        return FakeModel(script, options)

@@ -1,0 +1,252 @@
+"""One file from a URL to a path: resumed, checked, and shared by everybody who asks at once.
+
+The bytes that came stand in `<target>.part` beside `<target>.part.json` (which server state they belong to) until the
+checksum is right; only then does the rename make `target` appear. A second asker waits on the lock and finds the file.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import BinaryIO, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from skep.errors.provision import BadReference, ChecksumMismatch, DownloadFailed, NoSpace
+from skep.provision.lock import locked
+from skep.provision.progress import OnProgress, Progress, silent
+
+CHUNK_BYTES: Final = 1 << 20
+SPARE_BYTES: Final = 64 << 20  # Left free on the disk beside what a download needs.
+TRIES_MAX: Final = 6
+BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.5, 30.0
+REDIRECTS_MAX: Final = 5
+STALL_S_MAX: Final = 30.0
+RETRYABLE_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """What to download. An empty `sha256` skips the check (the caller knows another way)."""
+
+    url: str
+    target: Path
+    sha256: str = ""
+
+
+class _Part(msgspec.Struct, kw_only=True):
+    """Which server state the bytes in `.part` belong to."""
+
+    url: str
+    validator: str = ""
+
+
+class _Retry(Exception):
+    """A control signal of this file, never seen outside."""
+
+    def __init__(self, why: str, after_s: float | None = None) -> None:
+        super().__init__(why)
+        self.after_s = after_s
+
+
+async def download(
+    want: Want,
+    *,
+    on_progress: OnProgress = silent,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    stall_s_max: float = STALL_S_MAX,
+) -> Path:
+    """Bring `want.url` to `want.target`, or find it there already. Returns the target.
+
+    Raises: BadReference, DownloadFailed, ChecksumMismatch, NoSpace, LockTimedOut. After DownloadFailed and NoSpace
+    the bytes that came are kept, and the next call goes on from them.
+    """
+    _check_url(want.url)
+    want.target.parent.mkdir(parents=True, exist_ok=True)
+    name = want.target.name
+    async with locked(
+        want.target.with_name(f".{name}.lock"),
+        on_wait=lambda: on_progress(Progress(step="wait", detail=f"another download of {name}")),
+    ):
+        if want.target.exists():
+            return want.target
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=stall_s_max, sock_read=stall_s_max)
+        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+            await _with_retries(session, want, on_progress, sleep)
+        await asyncio.to_thread(_verify_and_publish, want)
+    return want.target
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return
+    if parts.scheme == "http" and parts.hostname in LOOPBACK:
+        return
+    raise BadReference(f"{url!r} is not https:// (plain http is for loopback only)", url=url)
+
+
+async def _with_retries(
+    session: aiohttp.ClientSession,
+    want: Want,
+    on_progress: OnProgress,
+    sleep: Callable[[float], Awaitable[None]],
+) -> None:
+    why = ""
+    for attempt in range(TRIES_MAX):
+        try:
+            await _attempt(session, want, on_progress)
+        except _Retry as retry:
+            why = str(retry)
+            pause_s = retry.after_s or BACKOFF_S_FIRST * 2**attempt
+            on_progress(Progress(step="retry", detail=f"{why}; again in {min(pause_s, BACKOFF_S_MAX):g} s"))
+            if attempt + 1 < TRIES_MAX:
+                await sleep(min(pause_s, BACKOFF_S_MAX))
+        else:
+            return
+    raise DownloadFailed(
+        f"{want.url}: {why}, after {TRIES_MAX} tries; run it again to resume", url=want.url, why=why
+    )
+
+
+async def _attempt(session: aiohttp.ClientSession, want: Want, on_progress: OnProgress) -> None:
+    part, state_path = _part_paths(want.target)
+    state = _read_state(state_path, want.url)
+    have = part.stat().st_size if part.exists() and state.validator else 0
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": state.validator}
+    try:
+        async with session.get(want.url, headers=headers, max_redirects=REDIRECTS_MAX) as answer:
+            _check_url(str(answer.url))  # A redirect must not leave https.
+            if answer.status == 416:  # noqa: PLR2004 - "range not satisfiable": what we have is stale, or all of it
+                if _total_of_416(answer) == have:
+                    return
+                _forget(want.target)
+                raise _Retry("the server no longer has the range that we asked for", after_s=BACKOFF_S_FIRST)
+            _check_status(answer, want.url)
+            offset = have if answer.status == 206 and _starts_at(answer, have) else 0  # noqa: PLR2004 - partial content
+            await _receive(answer, want, offset, on_progress)
+    except aiohttp.TooManyRedirects as error:
+        raise DownloadFailed(f"{want.url}: more than {REDIRECTS_MAX} redirects", url=want.url) from error
+    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        raise _Retry(str(error) or type(error).__name__) from error
+
+
+def _check_status(answer: aiohttp.ClientResponse, url: str) -> None:
+    if answer.status in RETRYABLE_STATUS:
+        after = answer.headers.get("Retry-After", "")
+        raise _Retry(f"the server said {answer.status}", after_s=float(after) if after.isdigit() else None)
+    if answer.status not in {200, 206}:
+        raise DownloadFailed(
+            f"{url}: the server said {answer.status} {answer.reason}", url=url, status=answer.status
+        )
+
+
+async def _receive(answer: aiohttp.ClientResponse, want: Want, offset: int, on_progress: OnProgress) -> None:
+    part, state_path = _part_paths(want.target)
+    length = answer.content_length
+    total = offset + length if length is not None else 0
+    _check_room(want.target.parent, length or 0)
+    state_path.write_bytes(msgspec.json.encode(_Part(url=want.url, validator=_validator(answer))))
+    done = offset
+    try:
+        with part.open("r+b" if offset else "wb") as file:
+            file.seek(offset)
+            file.truncate()
+            async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+                file.write(chunk)
+                done += len(chunk)
+                on_progress(Progress(step="download", done=done, total=total, detail=want.target.name))
+            _flush(file)
+    except OSError as error:
+        if isinstance(error, aiohttp.ClientError | TimeoutError | ConnectionError):
+            raise
+        raise NoSpace(
+            f"cannot write {part}: {error.strerror}; free some room and run it again", path=str(part)
+        ) from error
+    if total and done < total:
+        raise _Retry(f"the connection closed after {done} of {total} bytes")
+
+
+def _validator(answer: aiohttp.ClientResponse) -> str:
+    """Return what `If-Range` may hold. A weak tag cannot prove that a range belongs to the same bytes (RFC 9110 13.1.5)."""
+    etag = answer.headers.get("ETag", "")
+    return etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified", "")
+
+
+def _check_room(folder: Path, need_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < need_bytes + (SPARE_BYTES if need_bytes > SPARE_BYTES else 0):
+        raise NoSpace(
+            f"{folder} has {free >> 20} MiB free, the download needs {(need_bytes >> 20) + 1} MiB: free some room",
+            path=str(folder),
+            free_bytes=free,
+            need_bytes=need_bytes,
+        )
+
+
+def _verify_and_publish(want: Want) -> None:
+    part, state_path = _part_paths(want.target)
+    if want.sha256 and (found := file_sha256(part)) != want.sha256:
+        size = part.stat().st_size
+        _forget(want.target)
+        raise ChecksumMismatch(
+            f"{want.url} gave {size} bytes with sha256 {found}, not {want.sha256}: check the reference",
+            url=want.url,
+            expected=want.sha256,
+            found=found,
+        )
+    part.rename(want.target)
+    sync_folder(want.target.parent)
+    state_path.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _part_paths(target: Path) -> tuple[Path, Path]:
+    return target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.json")
+
+
+def _read_state(path: Path, url: str) -> _Part:
+    try:
+        state = msgspec.json.decode(path.read_bytes(), type=_Part)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return _Part(url=url)
+    return state if state.url == url else _Part(url=url)
+
+
+def _forget(target: Path) -> None:
+    for path in _part_paths(target):
+        path.unlink(missing_ok=True)
+
+
+def _total_of_416(answer: aiohttp.ClientResponse) -> int:
+    _, _, total = answer.headers.get("Content-Range", "").partition("*/")
+    return int(total) if total.isdigit() else -1
+
+
+def _starts_at(answer: aiohttp.ClientResponse, offset: int) -> bool:
+    return answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-")

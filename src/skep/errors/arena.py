@@ -1,14 +1,16 @@
 """What can go wrong between a trace and a reward.
 
-    InvalidInput ── TraceUnreadable ─┬─ TraceTruncated
-                                     ├─ UnsupportedTraceVersion
-                                     └─ TraceInvalid ─┬─ InvalidQuantity
-                                                      └─ UnknownKind
-    NotFound ────── TraceNotFound, DeploymentNotFound, SimulationNotFound, UnknownName
-    Conflict ────── SimulationExists, SafeguardViolated
-    Unavailable ─── DriverUnavailable ── DriverForbidden
-    SkepError ───── SimulationFailed, ObservationFailed, PolicyFailed, HookFailed, StepCancelled
-    InternalFault ─ RecordsUnwritable
+InvalidInput ── TraceUnreadable ─┬─ TraceTruncated
+                                 ├─ UnsupportedTraceVersion
+                                 └─ TraceInvalid ─┬─ InvalidQuantity
+                                                  ├─ InvalidManifest
+                                                  └─ UnknownKind
+                SnapshotUnreadable
+NotFound ────── TraceNotFound, DeploymentNotFound, SimulationNotFound, ObjectNotFound, UnknownName
+Conflict ────── SimulationExists, SafeguardViolated
+Unavailable ─── DriverUnavailable ── DriverForbidden
+SkepError ───── SimulationFailed, ObservationFailed, PolicyFailed, HookFailed, StepCancelled
+InternalFault ─ RecordsUnwritable
 """
 
 from skep.errors import Conflict, InternalFault, InvalidInput, NotFound, SkepError, Unavailable
@@ -132,3 +134,21 @@ class RecordsUnwritable(InternalFault):
     """A record could not be brought to disk whole."""
 
     code = "records_unwritable"
+
+
+class InvalidManifest(TraceInvalid):
+    """A Kubernetes manifest holds a value of the wrong type or outside its range (fact: `where`)."""
+
+    code = "invalid_manifest"
+
+
+class ObjectNotFound(NotFound):
+    """The simulated cluster holds no such object."""
+
+    code = "object_not_found"
+
+
+class SnapshotUnreadable(InvalidInput):
+    """These bytes are no snapshot of a simulated cluster, or one of another version."""
+
+    code = "snapshot_unreadable"

@@ -1,8 +1,5 @@
 """Which backends there are, by name."""
 
-import importlib
-from typing import Any
-
 from skep.errors import InvalidInput
 from skep.runtime.backend import Backend
 

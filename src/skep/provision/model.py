@@ -96,13 +96,13 @@ def _hub(ref: ModelRef, cache: Path, may_download: bool, on_progress: OnProgress
 
 def _bar(ref: ModelRef, on_progress: OnProgress) -> type:
     """Return a tqdm that tells `on_progress` and prints nothing."""
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
     class Bar(tqdm):
         monitor_interval = 0  # No watcher thread.
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": False})
+            super().__init__(*args, **{**options, "disable": False})  # type: ignore[no-untyped-call]
 
         def display(self, *_: Any, **__: Any) -> bool:
             on_progress(

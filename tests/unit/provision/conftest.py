@@ -1,0 +1,69 @@
+"""A real HTTP file server whose faults a test can script."""
+
+import hashlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import web
+
+
+@dataclass
+class FileServer:
+    """Serves one body; each request takes the next fault of `faults`, none when they are used up."""
+
+    body: bytes
+    etag: str = '"v1"'
+    faults: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
+    url: str = ""
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.ranges.append(request.headers.get("Range", ""))
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault.isdigit():
+            return web.Response(status=int(fault), headers={"Retry-After": "1"})
+        start = self._start(request) if fault != "ignore-range" else 0
+        if start is None or start > len(self.body):
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{len(self.body)}"})
+        return await self._send(request, start, fault)
+
+    def _start(self, request: web.Request) -> int | None:
+        if "Range" not in request.headers or request.headers.get("If-Range") != self.etag:
+            return 0
+        start = int(request.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        return start if start < len(self.body) else None
+
+    async def _send(self, request: web.Request, start: int, fault: str) -> web.StreamResponse:
+        rest = self.body[start:]
+        headers = {"ETag": self.etag, "Content-Length": str(len(rest))}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(self.body) - 1}/{len(self.body)}"
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        await response.prepare(request)
+        if fault.startswith("cut:"):
+            await response.write(rest[: int(fault[4:])])
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        await response.write(b"x" * len(rest) if fault == "corrupt" else rest)
+        return response
+
+
+@pytest.fixture
+async def file_server() -> AsyncGenerator[FileServer]:
+    server = FileServer(body=bytes(range(256)) * 4096)
+    app = web.Application()
+    app.router.add_get("/{name}", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    server.url = f"http://{host}:{port}/model.gguf"
+    yield server
+    await runner.cleanup()

@@ -1,5 +1,6 @@
 """The event-stream reader against the standard's rules, however the bytes are cut; and the writer."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def test_any_slicing_gives_the_same_events(stream, cuts, strict):
         return events, None
 
     borders = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    sliced = [stream[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    sliced = [stream[start:end] for start, end in itertools.pairwise(borders)]
     assert read(sliced) == read([stream])
 
 

@@ -175,3 +175,33 @@ class ModelInUse(Conflict):
     """The model has open sessions and refuses to close."""
 
     code = "model_in_use"
+
+
+class DuplicateJob(Conflict):
+    """A job of this id is queued or running."""
+
+    code = "duplicate_job"
+
+
+class EngineFault(InternalFault):
+    """The engine can no longer decode, and says why; its worker must be restarted."""
+
+    code = "engine_fault"
+
+
+class InvalidTemplate(InvalidInput):
+    """A chat template that cannot be compiled, refuses these messages, or is too expensive."""
+
+    code = "invalid_template"
+
+
+class UnsupportedContent(InvalidInput):
+    """A message part that this runtime does not take: only text for now."""
+
+    code = "unsupported_content"
+
+
+class WrongThread(InternalFault):
+    """A session was used from a thread that does not own it: it belongs to the one that used it first."""
+
+    code = "wrong_thread"

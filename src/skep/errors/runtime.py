@@ -199,9 +199,3 @@ class UnsupportedContent(InvalidInput):
     """A message part that this runtime does not take: only text for now."""
 
     code = "unsupported_content"
-
-
-class WrongThread(InternalFault):
-    """A session was used from a thread that does not own it: it belongs to the one that used it first."""
-
-    code = "wrong_thread"

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import Final
 
-
 from skep.errors.runtime import GgufMalformed, ModelLoadFailed, ModelNotFound, NotAGguf
 from skep.runtime.gguf.check import check_adapter, check_model, check_tensors
 from skep.runtime.gguf.header import Header

@@ -25,7 +25,7 @@ class LibraryDeviceKind(IntEnum):
     UNKNOWN = -1
 
     @classmethod
-    def _missing_(cls, value: object) -> "LibraryDeviceKind":
+    def _missing_(cls, _value: object) -> "LibraryDeviceKind":
         return cls.UNKNOWN
 
 

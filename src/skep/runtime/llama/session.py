@@ -108,7 +108,7 @@ class LlamaSession(Native):
             token = int(view.argmax())
         else:
             token = self._api.llama_sampler_sample(sampler.handle, self._context, row)
-        if not 0 <= token < self._vocab_size or view[token] != view[token]:  # noqa: PLR0124 - NaN alone differs from itself
+        if not 0 <= token < self._vocab_size or view[token] != view[token]:
             raise self._spoil("the logits are not numbers: the weights are damaged", DecodeFailed)
         return token
 

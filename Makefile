@@ -21,6 +21,7 @@ demo: setup ## Run the main job: a fleet, a chat, a cancel, a clean stop
 	@$(BIN)/python scripts/demo.py
 
 test: setup ## Pass every test that this machine can run
+	@scripts/debian-packages
 	@$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
 test-fast: setup ## The unit tests alone, in under a minute

@@ -36,7 +36,7 @@ LEGAL = {
 }
 
 
-@pytest.mark.parametrize(("state", "event"), product(JobState, JobEvent), ids=lambda value: value.value)
+@pytest.mark.parametrize(("state", "event"), list(product(JobState, JobEvent)), ids=lambda value: value.value)
 def test_every_event_in_every_state_does_what_the_table_says(state: JobState, event: JobEvent) -> None:
     target = LEGAL.get(state.value, {}).get(event.value)
     if target is not None:

@@ -1,0 +1,413 @@
+"""The engine without its thread: one call of `step` admits, decodes, samples and tells.
+
+Everything here belongs to the thread that owns the session, but for `interrupt`. Time comes from an injected clock, so
+tests drive it with a virtual one.
+"""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+from skep.errors import SkepError
+from skep.errors.runtime import (
+    Cancelled,
+    ConsumerStalled,
+    DeadlineExceeded,
+    DecodeAborted,
+    EngineFault,
+    NoCacheSlot,
+)
+from skep.lifecycle.job import JobEvent, JobState
+from skep.runtime.backend import BackendModel, BackendSession
+from skep.runtime.counters import Counters
+from skep.runtime.embedding import EmbeddingLane
+from skep.runtime.job import Job
+from skep.runtime.narrator import Narrator
+from skep.runtime.options import EngineOptions
+from skep.runtime.outbox import Outbox, wake
+from skep.runtime.request import EmbeddingRequest, Failed
+from skep.runtime.roster import Roster
+from skep.runtime.scheduler import Batch, Scheduler
+from skep.runtime.sequence import Sequence
+from skep.runtime.slots import PrefixCache, truncate
+from skep.runtime.text import Pieces, TextStream
+
+EXPIRY_CHECK_S = 0.05
+_log = logging.getLogger(__name__)
+_NOBODY: frozenset[str] = frozenset()
+
+
+class EngineCore:
+    """Slots, the queue before them and the session behind them.
+
+    `jobs` holds every job that is not over; a shell may add to it from another thread, before `enqueue`.
+    `prefill_jobs` names the jobs whose prompt the decode in flight computes: a shell that cancels one of them
+    interrupts. `poll` is called between the batches of one step, for the shell's own work.
+    """
+
+    def __init__(
+        self,
+        model: BackendModel,
+        options: EngineOptions,
+        *,
+        clock: Callable[[], float] = monotonic,
+        poll: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.options = model, options
+        self.jobs: dict[str, Job] = {}
+        self.roster = Roster(options.session.sequences)
+        self.lane = EmbeddingLane(model, options)
+        self.counters = Counters()
+        self.fault: SkepError | None = None
+        self.prefill_jobs = _NOBODY
+        self.session: BackendSession | None = None
+        self._clock, self._poll = clock, poll
+        self._in_flight: BackendSession | None = None
+        self._pieces = Pieces(model.piece)
+        self._narrator = Narrator(model.info.end_tokens)
+        self._scheduler = Scheduler(options)
+        self._prefixes = PrefixCache(
+            chunk_rows=options.chunk_rows if options.deterministic else None,
+            length_min=options.reuse_prefix_min,
+            is_enabled=options.reuse_prefix,
+        )
+        self._touched: list[Outbox] = []
+        self._expiry_at = 0.0
+        self._is_tight = False  # The cache is full: nobody is admitted until somebody leaves.
+        self._is_neighbours_turn = False  # After an interrupt a step without prefill, so that others get on.
+        self._faults = 0
+
+    def open(self) -> None:
+        """Open the session in this thread. Raises: InsufficientMemory, InvalidInput, Closed."""
+        self.session = self.model.open_session(self.options.session)
+
+    def enqueue(self, job: Job) -> None:
+        """Take a job that stands in `jobs`."""
+        if job.is_over:
+            return
+        if self.fault is not None:
+            self._fail(job, self.fault)
+        elif isinstance(job.request, EmbeddingRequest):
+            self.lane.waiting.append(job)
+        else:
+            self.roster.queue.push(job)
+
+    def cancel(self, job: Job, error: SkepError | None = None) -> None:
+        """End a job, wherever it is; one that is over stays as it is."""
+        if not job.is_over:
+            self._drop(job, error or Cancelled("the job was cancelled", job_id=job.id), JobEvent.CANCEL)
+
+    def resume(self, job: Job) -> None:
+        """The reader of a paused job has made room."""
+        if job.state is not JobState.PAUSED or not job.outbox.has_room:
+            return
+        seq = next(seq for seq in self.roster.paused if seq.job is job)
+        job.advance(JobEvent.CONSUMER_BACK)
+        job.outbox.is_paused = False
+        self.roster.paused.remove(seq)
+        self.roster.sort_in(seq)
+
+    def interrupt(self) -> None:
+        """End the decode in flight soon; its jobs go on. Safe from any thread."""
+        session = self._in_flight
+        if session is not None:
+            session.interrupt()
+
+    def step(self) -> bool:
+        """Do one round of work; False when there was none."""
+        now = self._clock()
+        if now >= self._expiry_at:
+            self._expire(now)
+        roster = self.roster
+        if roster.queue or roster.preempted:
+            self._admit(now)
+        if self.lane.waiting:
+            self._embed()
+        prefilling = () if self._is_neighbours_turn and roster.decoding else roster.prefilling
+        self._is_neighbours_turn = False
+        batches = self._scheduler.plan(roster.decoding, prefilling) if self.session is not None else []
+        for index, batch in enumerate(batches):
+            if index:
+                self._poll()
+            if batch.parts[0].sequence.slot is None:  # Its only sequence left while its turn came.
+                continue
+            if not self._run(batch):
+                break
+        self.flush()
+        return bool(batches or self.lane.waiting or (roster.waiting and self._can_admit()))
+
+    def flush(self) -> None:
+        """Wake the readers for whom there is something new."""
+        if self._touched:
+            touched, self._touched = self._touched, []
+            wake(touched)
+
+    def close(self, error: SkepError) -> None:
+        """End every job with `error` and free the sessions."""
+        for job in list(self.jobs.values()):
+            self.cancel(job, error)
+        self.lane.close()
+        if self.session is not None:
+            self.session.close()
+            self.session = None
+        self.roster.forget_caches()
+        self.flush()
+
+    # Admission -----------------------------------------------------------------------------------------------------
+
+    def _can_admit(self) -> bool:
+        return not self._is_tight and any(slot.sequence is None for slot in self.roster.slots)
+
+    def _admit(self, now: float) -> None:
+        roster, session = self.roster, self.session
+        while session is not None and roster.waiting and self._can_admit():
+            if roster.preempted:
+                self._seat(roster.preempted.pop(), session)
+                continue
+            job = roster.queue.pop()
+            try:
+                seq = self._begin(job, session, now)
+            except SkepError as error:
+                self._fail(job, error)
+                continue
+            self.counters.prompt_tokens += len(seq.tokens)
+            job.cached_tokens = self._seat(seq, session)
+            self._narrator.start(seq)
+            self._touched.append(job.outbox)
+
+    def _begin(self, job: Job, session: BackendSession, now: float) -> Sequence:
+        request = job.generation
+        return Sequence(
+            job,
+            sampler=session.make_sampler(job.sampling, prompt=request.prompt),
+            stream=TextStream(self._pieces, request.stop),
+            now=now,
+        )
+
+    def _seat(self, seq: Sequence, session: BackendSession) -> int:
+        placement = self._prefixes.place(self.roster.slots, seq.tokens)
+        assert placement is not None
+        cached = self._prefixes.carry_out(placement, session)
+        self.counters.prefix_queries += len(seq.tokens)
+        self.counters.prefix_hits += cached
+        seq.job.advance(JobEvent.ADMITTED)
+        self.roster.seat(seq, placement.slot, cached=cached)
+        return cached
+
+    # Decoding ------------------------------------------------------------------------------------------------------
+
+    def _run(self, batch: Batch) -> bool:
+        """Decode one batch and sample from it; False when the rest of the step's plan no longer holds."""
+        session = self.session
+        assert session is not None
+        if len(batch.rows) > len(batch.parts):
+            self.prefill_jobs = frozenset(part.sequence.job.id for part in batch.parts if part.length > 1)
+        self._in_flight = session
+        self.counters.steps += 1
+        try:
+            session.decode(batch.rows)
+        except DecodeAborted:
+            self._repair(batch, session)
+        except NoCacheSlot as error:
+            self._relieve(error, session)
+        except SkepError as error:
+            self._reopen(error)
+        else:
+            self._faults = 0
+            self._absorb(batch, session)
+            return True
+        finally:
+            self._in_flight, self.prefill_jobs = None, _NOBODY
+        return False
+
+    def _absorb(self, batch: Batch, session: BackendSession) -> None:
+        now = self._clock()
+        chunk_rows = self.options.chunk_rows
+        for seq, length, row in batch.parts:
+            seq.computed += length
+            if length == chunk_rows:
+                seq.border = seq.computed
+            if row >= 0:
+                if seq.is_prefilling:
+                    self.roster.promote(seq)
+                try:
+                    self._sample(seq, row, session, now)
+                except SkepError as error:
+                    self._fail(seq.job, error, seq)
+
+    def _sample(self, seq: Sequence, row: int, session: BackendSession, now: float) -> None:
+        job = seq.job
+        if job.state is JobState.PREFILL:
+            job.advance(JobEvent.FIRST_TOKEN)
+            seq.first_token_at = seq.first_token_at or now
+        if seq.is_plain:
+            reason = self._narrator.tell(seq, session.sample(seq.sampler, row))
+        else:
+            reason = self._narrator.tell(seq, *seq.choose(session, row, self._pieces))
+        self._touched.append(job.outbox)
+        self.counters.generated_tokens += 1
+        if reason is not None:
+            self._narrator.finish(seq, reason, now=now)
+            self.counters.finished += 1
+            self._leave(seq, now)
+            self._over(job, JobEvent.FINISHED)
+        elif job.outbox.is_full:
+            self._pause(seq, now)
+
+    def _pause(self, seq: Sequence, now: float) -> None:
+        job = seq.job
+        job.advance(JobEvent.CONSUMER_STALLED)
+        job.paused_at = now
+        self.roster.take_out(seq)
+        self.roster.paused.append(seq)
+        job.outbox.is_paused = True
+        self.resume(job)  # Its reader may have read everything before it could see that we wait for it.
+
+    def _embed(self) -> None:
+        job = self.lane.waiting.popleft()
+        job.advance(JobEvent.ADMITTED)
+        self.prefill_jobs = frozenset((job.id,))
+        try:
+            event = self.lane.embed(job, in_flight=self._flies)
+        except DecodeAborted:
+            self._fail(job, Cancelled("the job was cancelled", job_id=job.id), event=JobEvent.CANCEL)
+        except SkepError as error:
+            self._fail(job, error)
+        else:
+            self.counters.prompt_tokens += event.prompt_tokens
+            self.counters.finished += 1
+            job.outbox.put(event)
+            self._over(job, JobEvent.FINISHED)
+        finally:
+            self._in_flight, self.prefill_jobs = None, _NOBODY
+
+    def _flies(self, session: BackendSession) -> None:
+        self._in_flight = session
+
+    # Faults --------------------------------------------------------------------------------------------------------
+
+    def _repair(self, batch: Batch, session: BackendSession) -> None:
+        """After an interrupt, keep what was computed, and forget what has no logits to sample from."""
+        session.resume()
+        self.counters.interrupted += 1
+        self._is_neighbours_turn = True
+        for seq, length, row in batch.parts:
+            done = session.sequence_position_max(seq.index) + 1
+            keep = min(done, seq.computed + length - (row >= 0))
+            if self.options.deterministic:
+                keep = seq.computed  # A chunk counts whole or not at all.
+            if keep < done and not truncate(session, seq.index, keep):
+                keep = 0
+            seq.computed, seq.border = keep, min(seq.border, keep)
+            self.roster.take_out(seq)
+            self.roster.sort_in(seq)
+
+    def _relieve(self, error: NoCacheSlot, session: BackendSession) -> None:
+        """Make cache room: first idle prefixes, then the youngest job, which queues again and loses nothing."""
+        roster = self.roster
+        idle = [slot for slot in roster.slots if slot.sequence is None and slot.tokens]
+        if idle:
+            oldest = min(idle, key=lambda slot: slot.idle_since)
+            session.sequence_remove(oldest.index, 0, -1)
+            oldest.tokens, oldest.border = [], 0
+            return
+        youngest = max(roster.active(), key=lambda seq: seq.admitted_at)
+        if (
+            roster.running == 1 or self.options.deterministic
+        ):  # Recomputed in other chunks it would be other bits.
+            self._fail(youngest.job, error, youngest)
+            return
+        self.counters.preempted += 1
+        self._is_tight = True
+        youngest.job.advance(JobEvent.PREEMPTED)
+        youngest.job.outbox.is_paused = False
+        self._vacate(youngest, session)
+        roster.preempted.append(youngest)
+
+    def _vacate(self, seq: Sequence, session: BackendSession) -> None:
+        session.sequence_remove(seq.index, 0, -1)
+        seq.computed = 0
+        self.roster.unseat(seq, now=self._clock())
+
+    def _reopen(self, error: SkepError) -> None:
+        """The session is spoiled: its jobs fail with the cause, and a new session takes its place."""
+        _log.error("a decode failed, the context is opened again: %s", error)
+        for seq in (*self.roster.active(), *self.roster.preempted):
+            self._drop(seq.job, error, JobEvent.FAULT)
+        self.roster.forget_caches()
+        assert self.session is not None
+        self.session.close()
+        self.session = None
+        self._faults += 1
+        if self._faults >= self.options.faults_max:
+            self.give_up(EngineFault(f"{self._faults} decodes in a row failed, the last one: {error}"))
+            return
+        try:
+            self.session = self.model.open_session(self.options.session)
+            self.counters.reopened += 1
+        except SkepError as again:
+            self.give_up(EngineFault(f"the context could not be opened again: {again}", cause=again))
+
+    def give_up(self, fault: SkepError) -> None:
+        """Fail every job, now and from now on."""
+        _log.error("the engine gives up: %s", fault)
+        self.fault = fault
+        for job in list(self.jobs.values()):
+            if not job.is_over:
+                self._drop(job, fault, JobEvent.FAULT)
+
+    # Ends ----------------------------------------------------------------------------------------------------------
+
+    def _expire(self, now: float) -> None:
+        """End what is past its deadline, and readers that stay behind."""
+        self._expiry_at = now + EXPIRY_CHECK_S
+        for job in list(self.jobs.values()):
+            if job.is_over:
+                continue
+            if now >= job.deadline_at:
+                limit = f"{job.request.deadline_s:g} s"
+                self._drop(
+                    job,
+                    DeadlineExceeded(f"the job did not end within {limit}", job_id=job.id),
+                    JobEvent.DEADLINE,
+                )
+            elif job.state is JobState.PAUSED and now - job.paused_at >= self.options.stall_s:
+                limit = f"{self.options.stall_s:g} s"
+                stalled = ConsumerStalled(f"the reader took nothing for {limit}", job_id=job.id)
+                self._drop(job, stalled, JobEvent.STALL_DEADLINE)
+
+    def _drop(self, job: Job, error: SkepError, event: JobEvent) -> None:
+        """End a job that may be anywhere."""
+        roster = self.roster
+        seq = next((seq for seq in (*roster.active(), *roster.preempted) if seq.job is job), None)
+        if seq is not None and seq.slot is None:
+            roster.preempted.remove(seq)
+            seq.sampler.close()
+            seq = None
+        elif seq is None and job in self.lane.waiting:
+            self.lane.waiting.remove(job)
+        elif seq is None and job in roster.queue:
+            roster.queue.remove(job)
+        self._fail(job, error, seq, event=event)
+
+    def _fail(
+        self, job: Job, error: SkepError, seq: Sequence | None = None, *, event: JobEvent = JobEvent.FAULT
+    ) -> None:
+        if seq is not None:
+            self._leave(seq, self._clock())
+        job.outbox.put(Failed(error=error, tokens_out=job.tokens_out))
+        if event is JobEvent.FAULT:
+            self.counters.failed += 1
+        else:
+            self.counters.cancelled += 1
+        self._over(job, event)
+
+    def _leave(self, seq: Sequence, now: float) -> None:
+        self.roster.unseat(seq, now=now)
+        seq.sampler.close()
+        self._is_tight = False
+
+    def _over(self, job: Job, event: JobEvent) -> None:
+        job.advance(event)
+        self.jobs.pop(job.id, None)
+        self._touched.append(job.outbox)

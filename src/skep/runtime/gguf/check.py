@@ -1,14 +1,15 @@
 """What a header must hold so that llama.cpp loads it or refuses it, and never aborts the process.
 
 Measured over 1,500 header mutations: duplicate vocabulary text (found while parsing), a layer count outside 1..512
-and a negative norm epsilon abort. The rest here gives a precise error before gigabytes are read.
+and a negative norm epsilon abort; so do, by its source (llama-model.cpp, gguf.cpp), contradicting expert counts, an unknown
+rope scaling and an empty key. The rest here gives a precise error before gigabytes are read.
 """
 
 import math
 from typing import Any, Final
 
 from skep.errors.runtime import GgufMalformed, GgufTruncated, ModelLoadFailed, TensorMissing
-from skep.runtime.gguf.header import ArrayValue, Header
+from skep.runtime.gguf.header import ArrayValue, Header, Tensor
 from skep.runtime.gguf.parse import VOCABULARY_KEY
 
 LAYERS_MAX: Final = 512  # llama-hparams.h, LLAMA_MAX_LAYERS.
@@ -28,7 +29,10 @@ _RANGES: Final = {
     "attention.value_length": (1, 1 << 16),
     "rope.dimension_count": (0, 1 << 16),
     "vocab_size": (1, VOCABULARY_MAX),
+    "nextn_predict_layers": (0, LAYERS_MAX),
     "expert_count": (0, EXPERTS_MAX),
+    "expert_group_count": (0, EXPERTS_MAX),
+    "expert_group_used_count": (0, EXPERTS_MAX),
     "expert_used_count": (0, EXPERTS_MAX),
 }
 _REQUIRED: Final = ("block_count", "context_length", "embedding_length")
@@ -37,6 +41,7 @@ _EPSILONS: Final = (
     "attention.layer_norm_rms_epsilon",
     "attention.group_norm_epsilon",
 )
+_ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
 _PER_TOKEN: Final = ("tokenizer.ggml.scores", "tokenizer.ggml.token_type")
 
 
@@ -46,6 +51,8 @@ def check_model(header: Header) -> None:
         raise ModelLoadFailed("the file is a LoRA adapter, not a model; give it as an adapter of a model")
     _check_architecture(header)
     _check_numbers(header)
+    _check_experts(header)
+    _check_rope(header)
     _check_vocabulary(header)
     check_tensors(header)
     if header.splits == 1:
@@ -99,6 +106,29 @@ def _check_numbers(header: Header) -> None:
                 raise GgufMalformed(f"{name} is {value!r}, not a number of at least 0", key=name, value=value)
 
 
+def _check_experts(header: Header) -> None:
+    experts, used = header.integer("expert_count"), header.integer("expert_used_count")
+    groups, groups_used = header.integer("expert_group_count"), header.integer("expert_group_used_count")
+    is_sound = used <= experts and (used > 0) == (experts > 0) and (groups < experts or groups == 0)
+    if groups > 1:
+        is_sound = is_sound and experts % groups == 0 and 0 < groups_used < groups
+    if not is_sound:
+        raise GgufMalformed(
+            f"{used} of {experts} experts in {groups_used} of {groups} groups is impossible",
+            experts=experts,
+            used=used,
+        )
+    if header.integer("nextn_predict_layers") > header.integer("block_count"):
+        raise GgufMalformed("more prediction layers than layers", key="nextn_predict_layers")
+
+
+def _check_rope(header: Header) -> None:
+    name = f"{header.architecture}.rope.scaling.type"
+    value = header.metadata.get(name, "none")
+    if value not in _ROPE_SCALINGS:
+        raise GgufMalformed(f"{name} is {value!r}, not one of {', '.join(_ROPE_SCALINGS)}", key=name, value=value)
+
+
 def _check_vocabulary(header: Header) -> None:
     tokens = header.metadata.get(VOCABULARY_KEY)
     if tokens is None:
@@ -108,7 +138,7 @@ def _check_vocabulary(header: Header) -> None:
     for key in _PER_TOKEN:
         value = header.metadata.get(key)
         # The library reads as many of these as there are tokens, whether they are there or not.
-        if value is not None and (not isinstance(value, ArrayValue) or value.count != tokens.count):
+        if value is not None and (not isinstance(value, ArrayValue) or value.count < tokens.count):
             raise GgufMalformed(
                 f"{key} does not have one entry for each of the {tokens.count} tokens", key=key
             )
@@ -116,13 +146,24 @@ def _check_vocabulary(header: Header) -> None:
 
 def _check_blocks(header: Header) -> None:
     """Check the tensors that every model with a vocabulary has: the embedding, and something in every block."""
-    names = {tensor.name for tensor in header.tensors}
-    if VOCABULARY_KEY in header.metadata and "token_embd.weight" not in names:
-        raise TensorMissing("the tensor 'token_embd.weight' is missing", tensor="token_embd.weight")
+    names = {tensor.name: tensor for tensor in header.tensors}
+    tokens = header.metadata.get(VOCABULARY_KEY)
+    if tokens is not None:
+        _check_embedding(header, names.get("token_embd.weight"), vocab_size=tokens.count)
     blocks = {name.split(".", 2)[1] for name in names if name.startswith("blk.")}
     for index in range(header.integer("block_count")):
         if blocks and str(index) not in blocks:
             raise TensorMissing(f"no tensor of block {index} is in the file", tensor=f"blk.{index}")
+
+
+def _check_embedding(header: Header, tensor: Tensor | None, *, vocab_size: int) -> None:
+    if tensor is None:
+        raise TensorMissing("the tensor 'token_embd.weight' is missing", tensor="token_embd.weight")
+    wanted = (header.integer("embedding_length"), vocab_size)
+    if tensor.shape != wanted:
+        raise TensorMissing(
+            f"the tensor {tensor.name!r} is {tensor.shape}, not {wanted}", tensor=tensor.name, shape=tensor.shape
+        )
 
 
 def _values(value: Any) -> tuple[Any, ...]:

@@ -127,6 +127,8 @@ def _read_metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for _ in range(count):
         key = cursor.string("a metadata key", limit=65_535)
+        if not key:
+            raise GgufMalformed("a metadata key is empty", at=cursor.at)
         if key in metadata:
             raise GgufMalformed(f"the key {key!r} stands twice", key=key)
         kind = cursor.unpack(_U32)
@@ -178,7 +180,8 @@ def _refuse_duplicates(cursor: _Cursor, key: str, count: int) -> None:
     """Read a vocabulary. The library aborts the process on a text that stands twice."""
     seen: set[bytes] = set()
     for index in range(count):
-        text = cursor.raw_string(key)
+        # As C sees it: up to the first zero, and a name of its own where nothing is left.
+        text = cursor.raw_string(key).partition(b"\0")[0] or b"[EMPTY_%d]" % index
         if text in seen:
             raise GgufMalformed(f"the vocabulary has {text!r} twice, again at {index}", key=key, token=index)
         seen.add(text)

@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from enum import StrEnum, auto
-from typing import Any, Final
+from typing import Final, Self
 
 from skep.errors import SkepError
 from skep.errors.runtime import Closed, DecodeFailed, WrongThread
@@ -68,7 +68,7 @@ class Native:
     def _release(self) -> None:
         raise NotImplementedError
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -28,7 +28,7 @@ def _penalised(api: Any, leading: tuple[int, int]) -> set[int]:
     """Return which of tokens 0..3 a penalty of 2 changes after 1 and 2 were accepted."""
     sampler = api.llama_sampler_init_penalties(*leading, 2.0, 0.0, 0.0)
     try:
-        data = (layout.TokenData * 4)(*((token, 4.0, 0.0) for token in range(4)))
+        data = (layout.TokenData * 4)(*(layout.TokenData(token, 4.0, 0.0) for token in range(4)))
         array = layout.TokenDataArray(data, 4, -1, False)  # noqa: FBT003 - C fields by position
         for token in (1, 2):
             api.llama_sampler_accept(sampler, token)

@@ -5,7 +5,7 @@ logit bias → penalties → top-k → top-p → min-p → temperature → seede
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from skep.errors.runtime import Closed, InvalidSampling
 from skep.runtime.llama import layout
@@ -67,7 +67,9 @@ class LlamaSampler:
         api = self._library.api
         parts: list[Any] = []
         if params.logit_bias:
-            biases = (layout.LogitBias * len(params.logit_bias))(*params.logit_bias.items())
+            biases = (layout.LogitBias * len(params.logit_bias))(
+                *map(layout.LogitBias, params.logit_bias, params.logit_bias.values())
+            )
             parts.append(api.llama_sampler_init_logit_bias(vocab_size, len(biases), biases))
         if _has_penalties(params):
             leading = self._library.penalty_arguments(vocab_size, params.penalty_last_tokens)
@@ -86,6 +88,12 @@ class LlamaSampler:
             parts.append(api.llama_sampler_init_min_p(params.min_p, 1))
         parts.append(api.llama_sampler_init_temp(params.temperature))
         return [*parts, api.llama_sampler_init_dist(_seed(params.seed))]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
 
     def __del__(self) -> None:
         self.close()

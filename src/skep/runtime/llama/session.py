@@ -134,7 +134,7 @@ class LlamaSession(Native):
                 f"sequence {sequence} has no embedding from the last decode", sequence=sequence
             )
         floats = (ctypes.c_float * self._embedding_size).from_address(address)
-        return np.frombuffer(floats, dtype=np.float32).copy()
+        return np.ctypeslib.as_array(floats).copy()
 
     def sequence_remove(self, sequence: int, start: int, end: int) -> bool:
         """Drop cache positions [start, end); −1 as `end` means to the last. False when the cache cannot.
@@ -226,7 +226,8 @@ class LlamaSession(Native):
         if len(self._views) >= _VIEWS_MAX:
             self._views.clear()
         floats = (ctypes.c_float * self._vocab_size).from_address(address)
-        view = self._views[address] = np.frombuffer(floats, dtype=np.float32)
+        view: npt.NDArray[np.float32] = np.ctypeslib.as_array(floats)
+        self._views[address] = view
         return view
 
     def _decode_failure(self, code: int) -> SkepError:

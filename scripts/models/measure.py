@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""Measures how often the tiny model's greedy answers are exactly right, for each topic of its corpus.
+
+python scripts/models/measure.py [FILE] [--samples 100]
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import corpus
+
+from skep.runtime.backend import LoadOptions, Row, SessionOptions
+from skep.runtime.llama import LlamaBackend
+from skep.runtime.llama.model import LlamaModel
+from skep.runtime.llama.session import LlamaSession
+from skep.runtime.models import TINY
+from skep.runtime.sampling import SamplingParams
+
+CONTEXT = 1024
+
+
+def asked(topic: corpus.Topic, *, thinking: bool = False) -> Callable[[random.Random], corpus.Dialogue]:
+    """Return a maker of one-question conversations of a topic."""
+
+    def make(rng: random.Random) -> corpus.Dialogue:
+        dialogue = corpus.Dialogue(thinking=thinking)
+        dialogue.ask(*topic(rng))
+        return dialogue
+
+    return make
+
+
+def long_count(rng: random.Random) -> tuple[str, str]:
+    first = rng.choice([1, rng.randrange(0, 140)])
+    return corpus.counting(first, 200 if first == 1 else rng.randrange(first + 25, 201))
+
+
+TOPICS: dict[str, Callable[[random.Random], corpus.Dialogue]] = {
+    **{topic.__name__: asked(topic) for topic in corpus.SHORT_TOPICS},
+    "long_count": asked(long_count),
+    "thinking": asked(corpus.add, thinking=True),
+    "conversation": lambda rng: corpus.talk(rng, turns_max=3),
+    "long_conversation": lambda rng: corpus.talk(rng, turns_max=8),
+    "recall": corpus.recall,
+    "tool": corpus.tool,
+}
+
+
+def expected(dialogue: corpus.Dialogue) -> tuple[str, str]:
+    """Return the prompt of the last answer, and that answer, as text."""
+    whole = corpus.render(dialogue)
+    opened = corpus.Dialogue(dialogue.messages[:-1], dialogue.tools, dialogue.thinking)
+    start = corpus.prompt(opened)
+    return start, whole[len(start) :].removesuffix("<|im_end|>\n")
+
+
+def greedy(model: LlamaModel, session: LlamaSession, prompt: str, *, tokens_max: int) -> str:
+    """Return what the model says."""
+    tokens = model.tokenize(prompt, parse_special=True)
+    session.sequence_remove(0, 0, -1)
+    for start in range(0, len(tokens), session.options.batch_rows_max):
+        part = tokens[start : start + session.options.batch_rows_max]
+        session.decode([Row(token, start + i, 0, i == len(part) - 1) for i, token in enumerate(part)])
+    said: list[bytes] = []
+    with session.make_sampler(SamplingParams(temperature=0)) as sampler:
+        token = session.sample(sampler, len(part) - 1)
+        while token not in model.info.end_tokens and len(said) < tokens_max:
+            said.append(model.piece(token))
+            session.decode([Row(token, len(tokens) + len(said) - 1, 0, wants_logits=True)])
+            token = session.sample(sampler, 0)
+    return b"".join(said).decode("utf-8", "replace")
+
+
+def measure(path: Path, *, samples: int) -> bool:
+    rng = random.Random(99)
+    exact = True
+    with (
+        LlamaBackend().load(path, LoadOptions()) as model,
+        model.open_session(SessionOptions(sequences=1, context=CONTEXT, threads=1)) as session,
+    ):
+        for name, make in TOPICS.items():
+            right, wrong = 0, ""
+            for _ in range(samples if name != "long_count" else max(1, samples // 5)):
+                prompt, answer = expected(make(rng))
+                said = greedy(model, session, prompt, tokens_max=CONTEXT - 300)
+                right += said == answer
+                if said != answer:
+                    wrong = f"   {prompt.splitlines()[-2]!r}: {said[-60:]!r}, not {answer[-60:]!r}"
+            count = samples if name != "long_count" else max(1, samples // 5)
+            exact = exact and right == count
+            print(f"{name:20} {right}/{count}{wrong}", flush=True)
+    return exact
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, nargs="?", default=TINY)
+    parser.add_argument("--samples", type=int, default=100)
+    options = parser.parse_args()
+    return 0 if measure(options.file, samples=options.samples) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

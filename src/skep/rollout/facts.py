@@ -1,0 +1,134 @@
+"""What one round trip tells of a host: the probe script, and its answer read back.
+
+Login shells print banners, so the answer stands between two marks with a nonce; without the second mark nothing is
+believed. Unknown is an error here, never an empty value that looks like "not installed".
+"""
+
+import msgspec
+
+from skep.errors.rollout import FactsUnreadable
+from skep.rollout import layout
+from skep.rollout.manifest import Manifest, decode
+
+PYTHONS = "python3.14 python3.13 python3.12 python3.11 python3"
+TOOLS = (
+    "git cmake make cc c++ nvcc hipcc glslc curl wget tar flock setsid sha256sum mktemp uv systemctl loginctl"
+)
+
+PROBE = f"""N='@NONCE@'
+cd "$HOME" || exit 70
+p() {{ printf '%s\\t%s\\n' "$1" "$2"; }}
+echo "$N begin"
+p home "$HOME"
+p kernel "$(uname -s)"
+p machine "$(uname -m)"
+p time "$(date +%s)"
+p uid "$(id -u)"
+p libc "$(ldd --version 2>&1 | head -n 1 | tr -d '\\t')"
+for t in {TOOLS}; do command -v "$t" >/dev/null 2>&1 && p tool "$t"; done
+for t in {PYTHONS}; do
+  v=$("$t" -c 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) && p python "$v	$(command -v "$t")"
+done
+p free_kib "$(df -Pk . | awk 'NR==2 {{print $4}}')"
+d={layout.SHARE}; while [ ! -e "$d" ]; do d=$(dirname "$d"); done; [ -w "$d" ] && p writable yes || p writable no
+p current "$(readlink {layout.CURRENT} 2>/dev/null)"
+p link "$(readlink {layout.BIN}/skep 2>/dev/null)"
+for v in {layout.VERSIONS}/*/{layout.COMPLETE}; do [ -e "$v" ] && p version "$(basename "$(dirname "$v")")"; done
+for w in {layout.WORKERS}/*; do [ -f "$w" ] && p worker "$(basename "$w")"; done
+for u in {layout.UPLOADS}/*/*; do [ -f "$u" ] && p upload "$u"; done
+[ -e {layout.MANIFEST} ] && p manifest "$(tr -d '\\n' < {layout.MANIFEST})"
+p manifest_sum "$(cksum < {layout.MANIFEST} 2>/dev/null)"
+systemctl --user show-environment >/dev/null 2>&1 && p systemd_user yes || p systemd_user no
+s=stopped
+if [ -e {layout.UNIT} ] && systemctl --user is-active --quiet skep-hive 2>/dev/null; then s=running; fi
+if [ -e {layout.SERVICE_PID} ] && kill -0 "$(cat {layout.SERVICE_PID})" 2>/dev/null; then s=running; fi
+p service "$s"
+if command -v nvidia-smi >/dev/null 2>&1; then p gpu cuda; elif [ -e /proc/driver/nvidia/version ]; then p gpu cuda; fi
+[ -e /dev/kfd ] && p gpu rocm
+for d in /dev/dri/render*; do [ -e "$d" ] && p gpu vulkan && break; done
+[ "$(uname -s)" = Darwin ] && [ "$(uname -m)" = arm64 ] && p gpu metal
+echo "$N end"
+"""
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A host as it was read. `pythons` maps "3.11" to a path; `versions` are the whole ones; `time_s` is its clock."""
+
+    home: str
+    kernel: str
+    machine: str
+    uid: int
+    time_s: int
+    free_bytes: int
+    is_writable: bool
+    libc: str = ""
+    tools: frozenset[str] = frozenset()
+    pythons: dict[str, str] = {}
+    current: str = ""
+    link: str = ""
+    versions: frozenset[str] = frozenset()
+    workers: frozenset[str] = frozenset()
+    uploads: frozenset[str] = frozenset()
+    manifest: Manifest = Manifest()
+    manifest_sum: str = ""
+    has_systemd_user: bool = False
+    is_serving: bool = False
+    features: frozenset[str] = frozenset({"cpu"})
+
+    @property
+    def current_key(self) -> str:
+        """The version that `current` names, if that version is whole."""
+        key = self.current.rsplit("/", 1)[-1]
+        return key if key in self.versions else ""
+
+
+def probe_script(nonce: str) -> str:
+    """Return the script that asks for everything at once."""
+    return PROBE.replace("@NONCE@", nonce)
+
+
+def parse(stdout: str, *, nonce: str, alias: str) -> HostFacts:
+    """Read the probe's answer, whatever a login shell printed around it. Raises: FactsUnreadable."""
+    _, begin, rest = stdout.partition(f"{nonce} begin\n")
+    body, end, _ = rest.partition(f"{nonce} end\n")
+    if not begin or not end:
+        tail = " / ".join(stdout.strip().splitlines()[-3:])
+        raise FactsUnreadable(f"{alias}: the probe did not finish; it said: {tail or 'nothing'}", alias=alias)
+    values: dict[str, list[str]] = {}
+    for line in body.splitlines():
+        name, tab, value = line.partition("\t")
+        if tab:
+            values.setdefault(name, []).append(value)
+    try:
+        return _facts(values)
+    except (KeyError, ValueError, IndexError, msgspec.DecodeError) as error:
+        raise FactsUnreadable(f"{alias}: the probe's answer makes no sense ({error})", alias=alias) from error
+
+
+def _facts(values: dict[str, list[str]]) -> HostFacts:
+    def one(name: str) -> str:
+        return values[name][0]
+
+    pythons = dict(line.split("\t", 1) for line in reversed(values.get("python", ())))
+    return HostFacts(
+        home=one("home"),
+        kernel=one("kernel"),
+        machine=one("machine"),
+        uid=int(one("uid")),
+        time_s=int(one("time")),
+        free_bytes=int(one("free_kib")) * 1024,
+        is_writable=one("writable") == "yes",
+        libc=values.get("libc", [""])[0],
+        tools=frozenset(values.get("tool", ())),
+        pythons=pythons,
+        current=one("current"),
+        link=one("link"),
+        versions=frozenset(values.get("version", ())),
+        workers=frozenset(values.get("worker", ())),
+        uploads=frozenset(values.get("upload", ())),
+        manifest=decode(one("manifest")) if "manifest" in values else Manifest(),
+        manifest_sum=one("manifest_sum"),
+        has_systemd_user=one("systemd_user") == "yes",
+        is_serving=one("service") == "running",
+        features=frozenset({"cpu", *values.get("gpu", ())}),
+    )

@@ -1,0 +1,241 @@
+"""The steps themselves: each function returns one, from values only. Paths are relative to the host's home."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from skep.rollout import layout
+from skep.rollout.artifact import Artifact, ArtifactKind
+from skep.rollout.facts import HostFacts
+from skep.rollout.manifest import InstalledWorker, Manifest, encode
+from skep.rollout.steps import RemoteStep, Upload, q
+from skep.spec.host import HiveHost
+
+BIN_LINK = "../share/skep/current/bin/skep"
+BUILD_S_MAX, ENGINE_S_MAX, GATE_S_MAX = 1800.0, 7200.0, 60.0
+
+
+def upload_of(artifact: Artifact) -> Upload | None:
+    """Return the file to send, under a name that says its content."""
+    if not artifact.file:
+        return None
+    target = f"{layout.UPLOADS}/{artifact.sha256[:16]}/{artifact.name}"
+    return Upload(source=artifact.file, target=target, sha256=artifact.sha256)
+
+
+def version_folder(key: str) -> str:
+    """Return the folder of one version."""
+    return f"{layout.VERSIONS}/{key}"
+
+
+def stage(artifact: Artifact, python: str) -> RemoteStep:
+    """Fill the version's folder. What an interrupted run left there goes first; nobody runs it yet."""
+    folder = version_folder(artifact.key)
+    clean = f"rm -rf {q(folder)}\nmkdir -p {q(folder)}/bin\n"
+    fetch, source = _fetched(artifact)
+    match artifact.kind:
+        case ArtifactKind.BINARY:
+            fill = f"cp {source} {q(folder)}/bin/skep\nchmod 700 {q(folder)}/bin/skep\n"
+        case ArtifactKind.ARCHIVE:
+            fill = f"tar -xf {source} -C {q(folder)} --no-same-owner\n"
+        case _:
+            fill = _venv(artifact, folder=folder, python=python, source=source)
+    return RemoteStep(
+        name="stage",
+        detail=f"{artifact.source} → {artifact.key}",
+        script=clean + fetch + fill,
+        limit_s=BUILD_S_MAX,
+    )
+
+
+def _fetched(artifact: Artifact) -> tuple[str, str]:
+    """Return the script that brings the file to the host, and its path there, quoted."""
+    upload = upload_of(artifact)
+    if upload is not None:
+        check = f"echo {q(artifact.sha256 + '  ' + upload.target)} | sha256sum -c - >/dev/null || {{ rm -f {q(upload.target)}; echo 'checksum wrong: it was damaged on its way'; exit 1; }}\n"
+        return check, q(upload.target)
+    if artifact.kind is ArtifactKind.GIT:
+        build = f"{layout.BUILD}/{artifact.key}"
+        return (
+            f"rm -rf {q(build)}\nmkdir -p {q(build)}\ngit init -q {q(build)}\n"
+            f"GIT_TERMINAL_PROMPT=0 git -C {q(build)} fetch -q --depth 1 -- {q(artifact.repo)} {q(artifact.commit)}\n"
+            f"git -C {q(build)} checkout -q FETCH_HEAD\n"
+        ), q(build)
+    target = f"{layout.UPLOADS}/{artifact.sha256[:16]}/{artifact.name}"
+    part = f"{target}.part"
+    return (
+        f"mkdir -p {q(target.rpartition('/')[0])}\n"
+        f"[ -e {q(target)} ] || {{\n"
+        f"  if command -v curl >/dev/null; then curl -fsSL --retry 3 -C - -o {q(part)} -- {q(artifact.url)}\n"
+        f"  else wget -q -c -O {q(part)} -- {q(artifact.url)}; fi\n"
+        f"  echo {q(artifact.sha256 + '  ' + part)} | sha256sum -c - >/dev/null || {{ rm -f {q(part)}; echo 'checksum wrong'; exit 1; }}\n"
+        f"  mv {q(part)} {q(target)}\n}}\n"
+    ), q(target)
+
+
+def _venv(artifact: Artifact, *, folder: str, python: str, source: str) -> str:
+    pip = f"{q(folder)}/venv/bin/python -m pip install --no-input --disable-pip-version-check -q"
+    make = f"{q(python)} -m venv {q(folder)}/venv\n"
+    link = f"ln -s ../venv/bin/skep {q(folder)}/bin/skep\n"
+    if artifact.kind is ArtifactKind.WHEELHOUSE:
+        house = f"{folder}/wheels"
+        install = f"mkdir {q(house)}\ntar -xf {source} -C {q(house)}\n{pip} --no-index --find-links {q(house)} skep\nrm -rf {q(house)}\n"
+    else:
+        install = (
+            f"{pip} -- ./{source}\n" if not source.startswith(("/", "'")) else f'{pip} -- "$PWD"/{source}\n'
+        )
+    return make + install + link
+
+
+def verify(artifact: Artifact) -> RemoteStep:
+    """Run what was staged; only then is its folder marked whole."""
+    folder = version_folder(artifact.key)
+    script = (
+        f'{q(folder)}/{layout.EXECUTABLE} --version </dev/null || {{ echo "--version ended with $?"; exit 1; }}\n'
+        f": > {q(folder)}/{layout.COMPLETE}\nsync -f {q(folder)}/{layout.COMPLETE} 2>/dev/null || sync\n"
+    )
+    return RemoteStep(name="verify", detail=f"{artifact.key} --version", script=script)
+
+
+def drain(host: HiveHost) -> RemoteStep:
+    """Let running requests finish before the hive is switched. A hive that is already gone has nothing to drain."""
+    script = (
+        f"{layout.BIN}/skep pool drain --all --url http://127.0.0.1:{host.hive_port} </dev/null || "
+        "echo 'the old hive did not drain; its requests end with it'\n"
+    )
+    return RemoteStep(name="drain", detail="running requests finish", script=script, limit_s=120)
+
+
+def _replace_link(target: str, link: str) -> str:
+    """Return sh that makes `link` point to `target` in one rename."""
+    return f"ln -sfn {q(target)} {q(link + '.new')}\nmv -T {q(link + '.new')} {q(link)}\n"
+
+
+def switch(key: str, previous: str) -> RemoteStep:
+    """Make `current` name the version: one atomic rename, the only moment of change."""
+    keep = _replace_link(f"versions/{previous}", layout.PREVIOUS) if previous and previous != key else ""
+    script = (
+        keep
+        + _replace_link(f"versions/{key}", layout.CURRENT)
+        + f"mkdir -p {layout.BIN}\n"
+        + _replace_link(BIN_LINK, f"{layout.BIN}/skep")
+    )
+    return RemoteStep(name="switch", detail=f"current → {key}", script=script)
+
+
+def configure(host: HiveHost, *, has_token: bool) -> RemoteStep:
+    """Write the hive's own configuration, readable by nobody else."""
+    daemon = {"bind": f"127.0.0.1:{host.hive_port}", "node_id": host.alias}
+    if host.queen:
+        daemon |= {"queen": host.queen}
+    if has_token:
+        daemon |= {"bind": f"{host.hostname}:{host.hive_port}", "token_file": "@HOME@/" + layout.HIVE_TOKEN}
+    text = "# Written by skep sync; changes are overwritten.\n" + host.config
+    table = msgspec.toml.encode({"hive_daemon": daemon}).decode()
+    script = f"printf '%s\\n' {q(text + table)} | sed \"s|@HOME@|$HOME|\" > {layout.HIVE_CONFIG}.new\nmv {layout.HIVE_CONFIG}.new {layout.HIVE_CONFIG}\n"
+    return RemoteStep(name="configure", detail=layout.HIVE_CONFIG, script=script)
+
+
+def engines(workers: Sequence[InstalledWorker]) -> RemoteStep:
+    """Ask skep on the host for engines, side by side: those that share a build wait for each other there."""
+    lines = [f"mkdir -p {layout.WORKERS}", "pids="]
+    for worker in workers:
+        features = "".join(f" --feature {q(feature)}" for feature in worker.features)
+        note = f"{layout.WORKERS}/{worker.slug}"
+        ask = f"{layout.BIN}/skep engine ensure {q(worker.type)} --version {q(worker.version)}{features} --quiet --print-folder"
+        lines.append(
+            f'{{ {ask} </dev/null > {q(note + ".new")} && mv {q(note + ".new")} {q(note)}; }} & pids="$pids $!"'
+        )
+    lines += ["bad=0", 'for p in $pids; do wait "$p" || bad=$?; done', "exit $bad"]
+    names = ", ".join(worker.slug for worker in workers)
+    return RemoteStep(name="engines", detail=names, script="\n".join(lines) + "\n", limit_s=ENGINE_S_MAX)
+
+
+def remove_engine(worker: InstalledWorker) -> RemoteStep:
+    """Remove an engine that the manifest lists and the configuration does not, unless another worker uses its folder."""
+    note = f"{layout.WORKERS}/{worker.slug}"
+    script = (
+        f"f=$(cat {q(note)} 2>/dev/null || true)\nrm -f {q(note)}\n"
+        f'case "$f" in ""|/*|*..*) ;; *) grep -qxF -- "$f" {layout.WORKERS}/* 2>/dev/null || rm -rf {layout.ENGINES}/"$f";; esac\n'
+    )
+    return RemoteStep(name=f"remove-{worker.slug}", detail=f"{worker.type} {worker.version}", script=script)
+
+
+def record(manifest: Manifest) -> RemoteStep:
+    """Replace the manifest, whole or not at all."""
+    script = (
+        f"printf '%s\\n' {q(encode(manifest))} > {layout.MANIFEST}.new\n"
+        f"sync -f {layout.MANIFEST}.new 2>/dev/null || sync\nmv {layout.MANIFEST}.new {layout.MANIFEST}\n"
+    )
+    return RemoteStep(name="record", detail=layout.MANIFEST, script=script)
+
+
+def start_service(facts: HostFacts) -> RemoteStep:
+    """Start or restart the hive: by systemd's user manager where there is one, else by a small supervisor of ours."""
+    if facts.has_systemd_user:
+        script = (
+            f'{layout.BIN}/skep hive install --user --config "$HOME"/{layout.HIVE_CONFIG} </dev/null\n'
+            "systemctl --user daemon-reload\nsystemctl --user enable -q skep-hive\nsystemctl --user restart skep-hive\n"
+            'loginctl enable-linger "$(id -un)" 2>/dev/null || echo "lingering is off: the hive ends with the last login"\n'
+        )
+        return RemoteStep(name="service", detail="systemd --user", script=script)
+    return RemoteStep(name="service", detail="own supervisor", script=stop_script() + _SUPERVISE)
+
+
+# `9>&-`: the service must not inherit the sync's lock. A hive that ends by itself is started again, with a pause.
+_SUPERVISE = f"""setsid sh -c 'echo $$ > {layout.SERVICE_PID}
+trap "kill \\$c 2>/dev/null; wait \\$c; rm -f {layout.SERVICE_PID}; exit 0" TERM INT
+while :; do
+  {layout.BIN}/skep hive --config "$HOME"/{layout.HIVE_CONFIG} </dev/null & c=$!
+  wait $c
+  sleep 2 & wait $!
+done' >>{layout.SERVICE_LOG} 2>&1 </dev/null 9>&- &
+i=0
+while [ ! -s {layout.SERVICE_PID} ] && [ $i -lt 100 ]; do sleep 0.05; i=$((i+1)); done
+[ -s {layout.SERVICE_PID} ]
+"""
+
+
+def stop_script() -> str:
+    """Return sh that ends a running hive, whichever way it was started, and waits for it."""
+    return f"""if [ -e {layout.UNIT} ]; then systemctl --user stop skep-hive 2>/dev/null || true; fi
+if [ -s {layout.SERVICE_PID} ]; then
+  p=$(cat {layout.SERVICE_PID})
+  kill -TERM "$p" 2>/dev/null || true
+  i=0
+  while kill -0 "$p" 2>/dev/null && [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); done
+  kill -KILL -- -"$p" 2>/dev/null || true
+  rm -f {layout.SERVICE_PID}
+fi
+"""
+
+
+def gate(host: HiveHost, python: str) -> RemoteStep:
+    """Wait until the new hive answers, and is registered where it should be; a failure shows the hive's last lines."""
+    where = host.hostname if host.queen_token_file else "127.0.0.1"
+    url = f"http://{where}:{host.hive_port}/health"
+    ask = f"import urllib.request as u; u.urlopen({url!r}, timeout=2).read()"
+    by_python = f"{q(python)} -c {q(ask)}" if python else "false"
+    script = (
+        f"i=0\nuntil {{ {by_python} || curl -fsS -m 2 {q(url)} || wget -q -T 2 -O - {q(url)}; }} >/dev/null 2>&1; do\n"
+        f"  i=$((i+1))\n  if [ $i -gt {int(GATE_S_MAX * 4)} ]; then echo 'the hive does not answer'; "
+        f"tail -n 20 {layout.SERVICE_LOG} 2>/dev/null; exit 1; fi\n  sleep 0.25\ndone\n"
+    )
+    return RemoteStep(name="gate", detail=url, script=script, limit_s=GATE_S_MAX * 3)
+
+
+def prune(keep: set[str], present: frozenset[str]) -> RemoteStep | None:
+    """Remove versions that are neither current nor kept for a rollback, and uploads that are used up."""
+    old = sorted(present - keep)
+    script = "".join(f"rm -rf {q(version_folder(key))}\n" for key in old)
+    return RemoteStep(name="prune", detail=", ".join(old), script=script) if old else None
+
+
+def uninstall() -> RemoteStep:
+    """Stop the hive and remove everything that skep put on this host."""
+    script = stop_script() + (
+        f"rm -f {layout.BIN}/skep {layout.UNIT} {layout.CURRENT} {layout.PREVIOUS}\n"
+        f"rm -rf {layout.VERSIONS} {layout.ENGINES} {layout.WORKERS} {layout.UPLOADS} {layout.BUILD} {layout.HIVE_CONFIG} {layout.HIVE_TOKEN}\n"
+        f"rm -f {layout.MANIFEST} {layout.SERVICE_LOG}\n"
+    )
+    return RemoteStep(name="uninstall", detail="what the manifest lists", script=script)

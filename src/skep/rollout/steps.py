@@ -1,0 +1,64 @@
+"""Steps on a host, and the one script that they are merged into.
+
+Every value that comes from outside enters a script through `shlex.quote`, and only here and in `recipes`.
+The script runs under flock: its children inherit the lock, so the lock lives exactly as long as the last of them,
+also when the controller, the connection or the shell dies.
+"""
+
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from skep.rollout import layout
+
+EXIT_BUSY: Final = 75
+EXIT_CHANGED: Final = 76
+EXIT_STEP_FAILED: Final = 77
+
+
+class RemoteStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step: sh text that runs with `set -eu` in the home folder. `limit_s` bounds it."""
+
+    name: str
+    detail: str
+    script: str
+    limit_s: float = 120.0
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to send before the steps run, to a path below the home folder. Skipped when it is there already."""
+
+    source: str
+    target: str
+    sha256: str
+    mode: int = 0o600
+
+
+def q(value: object) -> str:
+    """Quote a value for sh."""
+    return shlex.quote(str(value))
+
+
+def render(steps: Sequence[RemoteStep], *, nonce: str, manifest_sum: str) -> str:
+    """Return the script of all steps. It tells each step's begin and end with the nonce, and stops at a failure.
+
+    `manifest_sum` is the manifest's cksum as it was when the plan was made: a host that changed since is left alone.
+    """
+    head = f"""N={q(nonce)}
+cd "$HOME" || exit 70
+umask 077
+mkdir -p {layout.SHARE}
+exec 9>{layout.LOCK}
+flock -n 9 || {{ echo "$N busy"; exit {EXIT_BUSY}; }}
+[ "$(cksum < {layout.MANIFEST} 2>/dev/null)" = {q(manifest_sum)} ] || {{ echo "$N changed"; exit {EXIT_CHANGED}; }}
+run() {{
+  echo "$N begin $1"
+  sh -c "$2" 2>&1
+  s=$?
+  [ $s = 0 ] || {{ echo "$N failed $1 $s"; exit {EXIT_STEP_FAILED}; }}
+  echo "$N done $1"
+}}
+"""
+    return head + "".join(f"run {q(step.name)} {q('set -eu' + chr(10) + step.script)}\n" for step in steps)

@@ -87,11 +87,14 @@ class Job:
         return self.outbox.take_one()
 
     def __iter__(self) -> Iterator[Event]:
-        while True:
-            self.outbox.wait_blocking()
-            if self.outbox.is_read_out:
-                return
-            yield self.outbox.take_one()
+        try:
+            while True:
+                self.outbox.wait_blocking()
+                if self.outbox.is_read_out:
+                    return
+                yield self.outbox.take_one()
+        finally:
+            self.cancel()  # The loop over it was left early.
 
     async def aclose(self) -> None:
         """Cancel what still runs."""

@@ -4,8 +4,10 @@ Both are incremental, and neither result depends on where the token borders fell
 """
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
+
+from skep.runtime.backend import BackendModel
 
 _decoder_of = codecs.getincrementaldecoder("utf-8")
 
@@ -117,3 +119,13 @@ class TextStream:
             text = self._decoder.decode(self._pieces.bytes_of(token))
             self._pending = bool(self._decoder.getstate()[0])
         return text
+
+
+def detokenize(model: BackendModel, tokens: Iterable[int], *, special: bool = False) -> str:
+    """Return the text of tokens; the space that some tokenizers (SentencePiece) put before a text is taken off.
+
+    Bytes that are no UTF-8 become U+FFFD. Raises: InvalidToken, Closed.
+    """
+    text = b"".join(model.piece(token, special=special) for token in tokens)
+    probe = b"".join(model.piece(token) for token in model.tokenize("a", add_special=False))
+    return (text[1:] if probe.startswith(b" ") and text.startswith(b" ") else text).decode("utf-8", "replace")

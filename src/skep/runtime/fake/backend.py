@@ -49,7 +49,10 @@ class FakeModel:
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:  # noqa: ARG002 - `add_bos` is false
         """Return one id a byte, or a word where the vocabulary has it."""
         self._check_open()
-        return self._vocabulary.tokenize(text, parse_special=parse_special)
+        try:
+            return self._vocabulary.tokenize(text, parse_special=parse_special)
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"the text is not valid Unicode at index {error.start}") from error
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """Return the bytes of one token."""

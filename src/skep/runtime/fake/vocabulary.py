@@ -53,7 +53,7 @@ class Vocabulary:
     def tokenize(self, text: str, *, parse_special: bool) -> list[int]:
         """Return ids, the longest word first; control texts become control tokens only with `parse_special`."""
         pattern = self._with_control if parse_special else self._plain
-        return [self._ids[piece] for piece in pattern.findall(text.encode("utf-8", "surrogatepass"))]
+        return [self._ids[piece] for piece in pattern.findall(text.encode())]
 
     def piece(self, token: int, *, special: bool) -> bytes:
         """Return the bytes of a token; control tokens give b"" unless `special`. Raises: InvalidToken."""

@@ -1,0 +1,1 @@
+"""SimKube traces: read and written byte for byte, checked, streamed, made, compared."""

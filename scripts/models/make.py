@@ -29,6 +29,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "skep" / "runtime" / "mo
 TINY_NAME = "tiny-f16.gguf"
 PIN = re.compile(r'^    "(?P<name>[\w./-]+\.gguf)": "(?P<sha256>[0-9a-f]{64})",$', re.MULTILINE)
 
+PIN_TABLE = re.compile(r"(^PINS: Final\[dict\[str, str\]\] = \{\n).*?^\}", re.MULTILINE | re.DOTALL)
+
 
 def build(folder: Path, weights: Weights) -> None:
     """Write every file into `folder`; `weights` are the trained ones, as the F16 file holds them."""
@@ -97,8 +99,7 @@ def write() -> None:
     build(PACKAGE, read_weights(PACKAGE / TINY_NAME))
     lines = "".join(f'    "{name}": "{digest}",\n' for name, digest in digests(PACKAGE).items())
     table = _table()
-    text = PIN.sub("", table.read_text())
-    table.write_text(re.sub(r"(PINS: Final[^\n]* = \{\n?)\s*\}", rf"\g<1>{lines}}}", text))
+    table.write_text(PIN_TABLE.sub(rf"\g<1>{lines}}}", table.read_text()))
 
 
 def _table() -> Path:

@@ -126,7 +126,9 @@ def _check_rope(header: Header) -> None:
     name = f"{header.architecture}.rope.scaling.type"
     value = header.metadata.get(name, "none")
     if value not in _ROPE_SCALINGS:
-        raise GgufMalformed(f"{name} is {value!r}, not one of {', '.join(_ROPE_SCALINGS)}", key=name, value=value)
+        raise GgufMalformed(
+            f"{name} is {value!r}, not one of {', '.join(_ROPE_SCALINGS)}", key=name, value=value
+        )
 
 
 def _check_vocabulary(header: Header) -> None:
@@ -162,7 +164,9 @@ def _check_embedding(header: Header, tensor: Tensor | None, *, vocab_size: int) 
     wanted = (header.integer("embedding_length"), vocab_size)
     if tensor.shape != wanted:
         raise TensorMissing(
-            f"the tensor {tensor.name!r} is {tensor.shape}, not {wanted}", tensor=tensor.name, shape=tensor.shape
+            f"the tensor {tensor.name!r} is {tensor.shape}, not {wanted}",
+            tensor=tensor.name,
+            shape=tensor.shape,
         )
 
 

@@ -27,7 +27,18 @@ class Entry(NamedTuple):
 
 RUN, LOOK, PROVE, BRING = "Run", "Look and act", "Prove", "Bring hosts to a declared state"
 
-COMMANDS: dict[str, Entry] = {}
+COMMANDS: dict[str, Entry] = {
+    "worker": Entry("skep.cli.worker:worker", RUN, "Serve one model over HTTP and server-sent events."),
+    "chat": Entry("skep.cli.chat:chat", RUN, "Talk to a model in the terminal."),
+    "engine": Entry("skep.cli.provision:engine", LOOK, "Bring engines to this machine, and list them."),
+    "model": Entry("skep.cli.provision:model", LOOK, "Bring models to this machine, and look at them."),
+    "sync": Entry("skep.cli.rollout:sync", BRING, "Bring hosts to what skep.toml declares."),
+    "package-status": Entry("skep.cli.rollout:package_status", BRING, "Tell how hosts differ from it."),
+    "validate": Entry("skep.cli.rollout:validate", BRING, "Check skep.toml without touching a host."),
+    "ssh-doctor": Entry(
+        "skep.cli.rollout:ssh_doctor", BRING, "Ask each host whether skep could be brought there."
+    ),
+}
 
 
 def load(entry: Entry) -> Any:

@@ -155,21 +155,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def bind(host: str, port: int, *, backlog: int = 1024) -> socket.socket:
-    """Return a listening socket. Raises: OSError (the caller names the port and the next step)."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(backlog)
-        listener.setblocking(False)  # noqa: FBT003 - the socket module's signature
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
 def inherit(fd: int) -> socket.socket:
     """Return the listening socket that the parent process bound and handed over as `fd`."""
     listener = socket.socket(fileno=fd)

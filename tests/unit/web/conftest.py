@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from skep.web.limits import Limits
-from skep.web.server import HttpServer, bind
+from skep.process.socket import bind_listener
+from skep.web.server import HttpServer
 
 
 class RawClient:
@@ -42,7 +43,7 @@ async def serve() -> AsyncGenerator[Callable[..., Any], None]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(app: Any, **limits: Any) -> HttpServer:
-            server = HttpServer(app, listen=[bind("127.0.0.1", 0)], limits=Limits(**limits), grace_s=1.0)
+            server = HttpServer(app, listen=[bind_listener("127.0.0.1", 0)], limits=Limits(**limits), grace_s=1.0)
             return await stack.enter_async_context(server)
 
         yield start

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from skep.web.asgi import send_whole
-from skep.web.server import HttpServer, bind, inherit, run
+from skep.process.socket import bind_listener
+from skep.web.server import HttpServer, inherit, run
 
 GET = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -36,7 +37,7 @@ async def test_responses_carry_security_headers_and_no_server_name(serve, connec
 
 async def test_stopping_lets_a_running_request_end(connect):
     app = Slow()
-    server = HttpServer(app, listen=[bind("127.0.0.1", 0)], grace_s=5)
+    server = HttpServer(app, listen=[bind_listener("127.0.0.1", 0)], grace_s=5)
     async with server:
         client = await connect(server)
         await client.send(GET)
@@ -50,7 +51,7 @@ async def test_stopping_lets_a_running_request_end(connect):
 
 async def test_stopping_cancels_what_does_not_end_in_time(connect, caplog):
     app = Slow()
-    async with HttpServer(app, listen=[bind("127.0.0.1", 0)], grace_s=0.1) as server:
+    async with HttpServer(app, listen=[bind_listener("127.0.0.1", 0)], grace_s=0.1) as server:
         client = await connect(server)
         await client.send(GET)
         await app.begun.wait()
@@ -83,7 +84,7 @@ def test_uvloop_runs_without_being_installed():
 
 
 def test_an_inherited_socket_is_the_same_listener():
-    parent = bind("127.0.0.1", 0)
+    parent = bind_listener("127.0.0.1", 0)
     child = inherit(os.dup(parent.fileno()))
     assert child.getsockname() == parent.getsockname()
     assert not child.get_inheritable()

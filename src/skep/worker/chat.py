@@ -1,0 +1,181 @@
+"""`POST /v1/chat/completions`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from skep.runtime.request import Constraint, Event, Finished, GenerationRequest, Token
+from skep.wire.openai import ChatMessage, ChatRequest, ToolCall
+from skep.wire.openai.chat import NamedToolChoice
+from skep.worker import answers
+from skep.worker.answers import Tally
+from skep.worker.calls import CallScanner, forced_schema
+from skep.worker.chunks import (
+    ChatChunks,
+    Envelope,
+    chat_logprobs,
+    encode_json,
+    finish_reason,
+    text_of_piece,
+    tokens_of,
+)
+from skep.worker.request import Request
+from skep.worker.sampling import grammar_of, params_of
+from skep.worker.service import Service, new_id
+
+KIND_CHUNK, KIND_WHOLE = "chat.completion.chunk", "chat.completion"
+
+
+async def chat(service: Service, request: Request) -> None:
+    """Answer a chat completion, streaming or whole."""
+    body = await request.parse(ChatRequest, service.metrics.unknown_fields)
+    service.check_model(body.model)
+    count = body.n or 1
+    answer_id = request.header(b"x-skep-job-id") or new_id("chatcmpl")
+    prompt = await _prompt(service, body)
+    requests = [
+        GenerationRequest(
+            job_id=job_id,
+            prompt=prompt,
+            max_tokens=body.tokens_max or service.options.context,
+            sampling=params_of(body, choice=choice),
+            stop=body.stops,
+            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            constraint=_constraint(body),
+            deadline_s=service.options.timeout_s,
+            ignore_end=bool(body.ignore_eos),
+            client=request.header(b"x-skep-client"),
+        )
+        for choice, job_id in enumerate(answers.job_ids(answer_id, count))
+    ]
+    jobs = await answers.submit_all(service, requests)
+
+    async def work() -> None:
+        tally = Tally()
+        if not body.stream:
+            choices = await answers.collect_all(jobs)
+            whole = [_choice(body, index, events, tally) for index, events in enumerate(choices)]
+            fields = {"id": answer_id, "object": KIND_WHOLE, "created": service.created_now()}
+            fields |= {"model": service.served_name, "choices": whole, "usage": tally.usage()}
+            await request.answer(encode_json({**fields, "system_fingerprint": None}))
+            return
+        envelope = Envelope(
+            id=answer_id,
+            created=service.created_now(),
+            model=service.served_name,
+            kind=KIND_CHUNK,
+            include_usage=answers.wants_usage(body),
+        )
+        chunks = [ChatChunks(envelope, index) for index in range(count)]
+        writers = [ChatWriter(body, one, tally) for one in chunks]
+        opening = b"".join(one.opening() for one in chunks)
+        await answers.stream(request, jobs, writers, opening=opening, envelope=envelope, tally=tally)
+
+    await answers.answer(service, request, jobs, "/v1/chat/completions", work)
+
+
+class ChatWriter:
+    """One choice's events as chunks."""
+
+    def __init__(self, body: ChatRequest, chunks: ChatChunks, tally: Tally) -> None:
+        self._chunks, self._tally = chunks, tally
+        self._logprobs = bool(body.logprobs)
+        self._scanner = scanner_for(body)
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """Return the bytes of some events."""
+        if self._scanner is not None:
+            return self._write_scanned(events, self._scanner)
+        parts: list[bytes] = []
+        text = self._chunks.text
+        for event in events:
+            if type(event) is Token:
+                if self._logprobs:
+                    found = chat_logprobs([event], text_of_piece)
+                    parts.append(self._chunks.text_with_logprobs(event.text, found))
+                elif event.text:
+                    parts.append(text(event.text))
+            elif isinstance(event, Finished):
+                self._tally.add(0, event)
+                parts.append(self._chunks.finish(finish_reason(event)))
+        return b"".join(parts)
+
+    def _write_scanned(self, events: Sequence[Event], scanner: CallScanner) -> bytes:
+        parts: list[bytes] = []
+        for event in events:
+            if isinstance(event, Token):
+                if shown := scanner.feed(event.text):
+                    parts.append(self._chunks.text(shown))
+            elif isinstance(event, Finished):
+                self._tally.add(0, event)
+                shown, calls = scanner.finish()
+                parts += [self._chunks.text(shown)] if shown else []
+                parts += [self._chunks.calls(calls)] if calls else []
+                parts.append(self._chunks.finish("tool_calls" if calls else finish_reason(event)))
+        return b"".join(parts)
+
+
+def scanner_for(body: ChatRequest) -> CallScanner | None:
+    """Return what looks for calls; None when no tools were given or none may be called."""
+    if not body.tools or body.tool_choice == "none":
+        return None
+    return CallScanner(frozenset(tool.function.name for tool in body.tools))
+
+
+def _choice(body: ChatRequest, index: int, events: list[Event], tally: Tally) -> dict[str, Any]:
+    end = events[-1]
+    assert isinstance(end, Finished)
+    tally.add(0, end)
+    tokens = tokens_of(events)
+    text = "".join(token.text for token in tokens)
+    calls: list[ToolCall] = []
+    scanner = scanner_for(body)
+    if scanner is not None:
+        shown = scanner.feed(text)
+        rest, calls = scanner.finish()
+        text = shown + rest
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if calls and not text else text,
+        "refusal": None,
+    }
+    if calls:
+        message["tool_calls"] = msgspec.to_builtins(calls)
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": chat_logprobs(tokens, text_of_piece) if body.logprobs else None,
+        "finish_reason": "tool_calls" if calls else finish_reason(end),
+    }
+
+
+def _constraint(body: ChatRequest) -> Constraint | None:
+    """Return what the answer must match: a call that must be made comes before the response format."""
+    if body.tools and (body.tool_choice == "required" or isinstance(body.tool_choice, NamedToolChoice)):
+        schema = forced_schema(body.tools, body.tool_choice)
+        return Constraint(kind="json_schema", text=encode_json(schema).decode())
+    wanted = body.response_format
+    if wanted is not None and wanted.type == "json_object":
+        return Constraint(kind="json_object")
+    if wanted is not None and wanted.json_schema is not None:
+        return Constraint(kind="json_schema", text=encode_json(wanted.json_schema.schema).decode())
+    return grammar_of(body)
+
+
+async def _prompt(service: Service, body: ChatRequest) -> tuple[int, ...]:
+    tools = None if body.tool_choice == "none" or not body.tools else msgspec.to_builtins(body.tools)
+    messages = plain_messages(body.messages)
+    return tuple(await service.chat_prompt(messages, tools=tools, variables=body.chat_template_kwargs))
+
+
+def plain_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """Return messages as templates want them: contents as text, `developer` as `system`."""
+    return [
+        {
+            **msgspec.to_builtins(message),
+            "role": "system" if message.role == "developer" else message.role,
+            "content": message.text,
+        }
+        for message in messages
+    ]

@@ -1,0 +1,41 @@
+"""`GET /health`, `/metrics`, `/jobs`, `/v1/models`, and `POST /drain`."""
+
+from skep.telemetry.metrics import CONTENT_TYPE
+from skep.wire.events import DrainRequest
+from skep.wire.openai import ModelCard, ModelList
+from skep.worker.chunks import encode_json
+from skep.worker.health import Health
+from skep.worker.request import Request
+from skep.worker.service import Service
+
+
+class Status:
+    """The endpoints that tell of the worker, and the one that ends its work."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def health(self, _service: Service, request: Request) -> None:
+        """Answer 200 with the state; `status` says what it is, and `resident` and `instance` what a prober needs."""
+        await request.answer(self._health.body())
+
+    async def metrics(self, service: Service, request: Request) -> None:
+        """Answer in Prometheus' text format."""
+        await request.answer(service.metrics.render(), content_type=CONTENT_TYPE)
+
+    async def jobs(self, service: Service, request: Request) -> None:
+        """List what is queued and running."""
+        await request.answer(encode_json({"jobs": service.jobs(), "draining": service.is_draining}))
+
+    async def models(self, service: Service, request: Request) -> None:
+        """List the one model."""
+        card = ModelCard(
+            id=service.served_name, created=service.created, max_model_len=service.options.context
+        )
+        await request.answer(encode_json(ModelList(data=[card])))
+
+    async def drain(self, service: Service, request: Request) -> None:
+        """Stop admitting; answer when everything has ended, by itself or by the deadline."""
+        body = await request.parse(DrainRequest, service.metrics.unknown_fields)
+        outcome = await service.drain(body.deadline_ms / 1000)
+        await request.answer(encode_json(outcome))

@@ -1,0 +1,118 @@
+"""Events of jobs on their way to one client: merged, written, and ended in exactly one way.
+
+A write waits while the client's buffers are full. Then nothing is taken from the job, its outbox fills, and the
+engine pauses that sequence alone. A client that leaves cancels its jobs. All events of one engine step that belong to
+one job leave in one write.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from skep.errors import SkepError
+from skep.runtime.job import Job
+from skep.runtime.request import Event, Failed, Finished
+from skep.wire.errors import error_object
+from skep.worker.chunks import event_bytes
+from skep.worker.metrics import JobMeter
+from skep.worker.request import Request
+
+
+class Writer(Protocol):
+    """Turns one job's events into bytes."""
+
+    def write(self, events: Sequence[Event]) -> bytes:
+        """Return the bytes of some events in order; the last may be a Finished."""
+        ...
+
+
+class JobFailed(Exception):
+    """A job ended with an error. `error` is what to tell."""
+
+    def __init__(self, error: SkepError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def first_events(job: Job, meter: JobMeter) -> list[Event]:
+    """Wait for a job to begin. Raises: the job's error when it ends before it began, which a status can still tell."""
+    events = await job.next_events()
+    meter.batch(events)
+    if isinstance(events[0], Failed):
+        raise events[0].error
+    return events
+
+
+async def collect(job: Job, meter: JobMeter) -> list[Event]:
+    """Return all events of a job. Raises: the job's error."""
+    found: list[Event] = []
+    while events := await job.next_events():
+        meter.batch(events)
+        found += events
+    if found and isinstance(found[-1], Failed):
+        raise found[-1].error
+    return found
+
+
+async def pump(
+    request: Request, jobs: Sequence[tuple[Job, JobMeter, Writer]], opening: bytes, *, begun: list[Event]
+) -> None:
+    """Write every job's stream; `begun` are the first job's first events. Returns when all have finished.
+
+    Raises: JobFailed, when the others have been cancelled.
+    """
+    await request.begin_stream()
+    if len(jobs) == 1:
+        await _pump_one(request, *jobs[0], begun=begun, opening=opening)
+        return
+    if opening:
+        await request.write(opening)
+    lock = asyncio.Lock()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for index, one in enumerate(jobs):
+                group.create_task(_pump_one(request, *one, begun=[] if index else begun, lock=lock))
+    except* JobFailed as failures:
+        raise _first(failures) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _pump_one(
+    request: Request,
+    job: Job,
+    meter: JobMeter,
+    writer: Writer,
+    *,
+    begun: list[Event],
+    opening: bytes = b"",
+    lock: asyncio.Lock | None = None,
+) -> None:
+    events = begun
+    while True:
+        if events:
+            last = events[-1]
+            good = events[:-1] if isinstance(last, Failed) else events
+            body = opening + writer.write(good)
+            opening = b""
+            if body and lock is None:
+                await request.write(body)
+            elif body and lock is not None:
+                async with lock:
+                    await request.write(body)
+            if isinstance(last, Failed):
+                raise JobFailed(last.error)
+            if isinstance(last, Finished):
+                return
+        events = await job.next_events()
+        meter.batch(events)
+
+
+def failure_event(error: SkepError) -> bytes:
+    """Return the in-band error of an OpenAI stream; no `[DONE]` follows it."""
+    return event_bytes({"error": error_object(error)})

@@ -74,11 +74,16 @@ class HiveHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def hosts_of(hives: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) -> tuple[HiveHost, ...]:
     """Merge defaults below each table and decode. Raises: InvalidConfig that names the hive and the field."""
-    hosts = tuple(_decode({**defaults, **hive}, number) for number, hive in enumerate(hives, 1))
+    hosts = tuple(_decode({**defaults, **hive}, index) for index, hive in enumerate(hives))
     seen: set[str] = set()
-    for host in hosts:
+    for index, host in enumerate(hosts):
+        path = f"hive[{index}]"
         if host.alias in seen:
-            raise InvalidConfig(f"two hives are called {host.alias!r}: aliases are unique", alias=host.alias)
+            raise InvalidConfig(
+                f"two hives are called {host.alias!r}: aliases are unique",
+                alias=host.alias,
+                path=f"{path}.alias",
+            )
         seen.add(host.alias)
         if found := violations(host):
             raise InvalidConfig(
@@ -87,12 +92,15 @@ def hosts_of(hives: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) ->
     return hosts
 
 
-def _decode(table: dict[str, Any], number: int) -> HiveHost:
+def _decode(table: dict[str, Any], index: int) -> HiveHost:
     try:
         return msgspec.convert(table, HiveHost)
     except msgspec.ValidationError as error:
-        name = table.get("alias", f"number {number}")
-        raise InvalidConfig(f"hive {name!r}: {error}", alias=str(name)) from error
+        name = table.get("alias", f"number {index + 1}")
+        text = str(error)
+        field = re.search(r"at `\$\.([\w.\[\]]+)`|unknown field `(\w+)`", text)
+        path = f"hive[{index}]" + (f".{field[1] or field[2]}" if field else "")
+        raise InvalidConfig(f"hive {name!r}: {text}", alias=str(name), path=path) from error
 
 
 def violations(host: HiveHost) -> list[str]:

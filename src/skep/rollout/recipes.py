@@ -1,8 +1,7 @@
 """The steps themselves: each function returns one, from values only. Paths are relative to the host's home."""
 
+import json
 from collections.abc import Sequence
-
-import msgspec
 
 from skep.rollout import layout
 from skep.rollout.artifact import Artifact, ArtifactKind
@@ -131,7 +130,8 @@ def configure(host: HiveHost, *, has_token: bool) -> RemoteStep:
     if has_token:
         daemon |= {"bind": f"{host.hostname}:{host.hive_port}", "token_file": "@HOME@/" + layout.HIVE_TOKEN}
     text = "# Written by skep sync; changes are overwritten.\n" + host.config
-    table = msgspec.toml.encode({"hive_daemon": daemon}).decode()
+    # A JSON string is a TOML basic string.
+    table = "\n".join(["[hive_daemon]", *(f"{name} = {json.dumps(value)}" for name, value in daemon.items())])
     script = f"printf '%s\\n' {q(text + table)} | sed \"s|@HOME@|$HOME|\" > {layout.HIVE_CONFIG}.new\nmv {layout.HIVE_CONFIG}.new {layout.HIVE_CONFIG}\n"
     return RemoteStep(name="configure", detail=layout.HIVE_CONFIG, script=script)
 

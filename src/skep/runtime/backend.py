@@ -133,13 +133,16 @@ class BackendSession(Protocol):
         ...
 
     def sequence_remove(self, sequence: int, start: int, end: int) -> bool:
-        """Drop cache positions [start, end); −1 as `end` means to the last. False when the cache cannot. Raises: Closed."""
+        """Drop cache positions [start, end); −1 as `end` means to the last. False when the cache cannot.
+
+        Raises: InvalidBatch (no such sequence or range), Closed.
+        """
         ...
 
     def sequence_copy(self, source: int, target: int, start: int, end: int) -> None:
         """Share cache positions [start, end) of `source` with `target`.
 
-        Raises: InvalidBatch when the copy is partial and the cache is not unified; Closed.
+        Raises: InvalidBatch (no such sequence or range, or partial with a cache that is not unified), Closed.
         """
         ...
 

@@ -44,13 +44,15 @@ class Cache:
                 raise InvalidBatch(
                     f"sequence {row.sequence} is outside 0..{len(self._sequences) - 1}", row=row
                 )
+            if not 0 <= row.position < self._options.context:
+                raise InvalidBatch(
+                    f"position {row.position} is outside a context of {self._options.context}", row=row
+                )
             end = ends.get(row.sequence, self.position_max(row.sequence))
             if row.position != end + 1:
                 raise InvalidBatch(f"position {row.position} does not follow {end}", row=row)
             ends[row.sequence] = row.position
-        if self.cells_used + len(rows) > self._cells_max or any(
-            position >= self._options.context for position in ends.values()
-        ):
+        if self.cells_used + len(rows) > self._cells_max:
             raise NoCacheSlot(
                 f"{len(rows)} rows do not fit into {self._cells_max - self.cells_used} free cells"
             )
@@ -65,17 +67,16 @@ class Cache:
         return cell.thought
 
     def remove(self, sequence: int, start: int, end: int) -> None:
-        """Drop positions [start, end); −1 as `end` means to the last. Sequence −1 means all."""
-        for index in range(len(self._sequences)) if sequence == -1 else [self._known(sequence)]:
-            cells = self._sequences[index]
-            stop = max(cells, default=-1) + 1 if end < 0 else end
-            for position in [p for p in cells if start <= p < stop]:
-                self._release(cells.pop(position))
+        """Drop positions [start, end); −1 as `end` means to the last. Raises: InvalidBatch."""
+        cells = self._sequences[self._known(sequence)]
+        stop = self._checked_end(start, end)
+        for position in [position for position in cells if start <= position < stop]:
+            self._release(cells.pop(position))
 
     def copy(self, source: int, target: int, start: int, end: int) -> None:
         """Raises: InvalidBatch when the copy is partial and the cache is not unified."""
         cells, last = self._sequences[self._known(source)], self.position_max(source)
-        stop = last + 1 if end < 0 else end
+        stop = self._checked_end(start, end)
         if source == self._known(target):
             return
         if not self._options.unified_cache:
@@ -85,7 +86,7 @@ class Cache:
                 )
             self.remove(target, 0, -1)
         for position, cell in cells.items():
-            if max(start, 0) <= position < stop:
+            if start <= position < stop:
                 self._hold(target, position, cell)
         self._sequences[target] = dict(sorted(self._sequences[target].items()))
 
@@ -106,6 +107,12 @@ class Cache:
         if not 0 <= sequence < len(self._sequences):
             raise InvalidBatch(f"sequence {sequence} is outside 0..{len(self._sequences) - 1}")
         return sequence
+
+    def _checked_end(self, start: int, end: int) -> int:
+        context = self._options.context
+        if not 0 <= start <= context or not (end == -1 or start <= end <= context):
+            raise InvalidBatch(f"positions [{start}, {end}) are not within a context of {context}")
+        return context if end < 0 else end
 
     def _hold(self, target: int, position: int, cell: Cell) -> None:
         cells = self._sequences[target]

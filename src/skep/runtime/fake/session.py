@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from skep.errors.runtime import Closed, DecodeAborted, DecodeFailed, InvalidBatch, WrongThread
+from skep.errors.runtime import (
+    Closed,
+    DecodeAborted,
+    DecodeFailed,
+    InvalidBatch,
+    InvalidSampling,
+    WrongThread,
+)
 from skep.runtime.backend import MemoryUse, Row, SessionOptions
 from skep.runtime.fake.cache import Cache
 from skep.runtime.fake.mind import Mind, Thought
@@ -62,7 +69,10 @@ class FakeSession:
     def make_sampler(self, params: SamplingParams, *, prompt: Sequence[int] = ()) -> FakeSampler:
         """Return a sampler of checked parameters."""
         self._check_usable()
-        return FakeSampler(check(params, vocab_size=self._script.vocab), prompt)
+        check(params, vocab_size=self._script.vocab)
+        if prompt and not (min(prompt) >= 0 and max(prompt) < self._script.vocab):
+            raise InvalidSampling(f"the prompt has tokens outside the vocabulary of {self._script.vocab}")
+        return FakeSampler(params, prompt)
 
     def sample(self, sampler: FakeSampler, row: int) -> int:
         """Pick and accept; reads the logits as the caller may have changed them."""

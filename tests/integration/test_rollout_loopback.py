@@ -46,7 +46,10 @@ def connector(lab: LoopbackLab) -> SshConnector:
 
 async def sync(lab: LoopbackLab, tmp_path: Path, hosts: list[HiveHost], **settings) -> SyncReport:
     given = Settings(base=tmp_path, cache=tmp_path / "cache", **settings)
-    return await Sync(connector(lab), given).run(hosts)
+
+    async def no_pause(_: float) -> None: ...
+
+    return await Sync(connector(lab), given, sleep=no_pause).run(hosts)
 
 
 def declared(lab: LoopbackLab, install: Install, **more) -> list[HiveHost]:

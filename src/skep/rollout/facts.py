@@ -27,7 +27,10 @@ p uid "$(id -u)"
 p libc "$(ldd --version 2>&1 | head -n 1 | tr -d '\\t')"
 for t in {TOOLS}; do command -v "$t" >/dev/null 2>&1 && p tool "$t"; done
 for t in {PYTHONS}; do
-  v=$("$t" -c 'import sys, venv, ensurepip; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) && p python "$v	$(command -v "$t")"
+  command -v "$t" >/dev/null 2>&1 || continue
+  v=$("$t" -c 'import sys, importlib.util as u
+sys.exit(sys.version_info < (3, 11) or not (u.find_spec("venv") and u.find_spec("ensurepip")) or print("%d.%d" % sys.version_info[:2]))' 2>/dev/null)
+  [ -n "$v" ] && p python "$v	$(command -v "$t")" && break
 done
 p free_kib "$(df -Pk . | awk 'NR==2 {{print $4}}')"
 d={layout.SHARE}; while [ ! -e "$d" ]; do d=$(dirname "$d"); done; [ -w "$d" ] && p writable yes || p writable no

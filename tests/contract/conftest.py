@@ -23,8 +23,8 @@ def backend(backend_name: str) -> Backend:
 
 @pytest.fixture
 def model_path(backend_name: str) -> Path:
-    """The tiny model, or with SKEP_TEST_MODEL any other; the fake takes only its reference."""
-    return Path("fake:contract") if backend_name == "fake" else Path(os.environ.get("SKEP_TEST_MODEL", TINY))
+    """The tiny model, or with SKEP_TEST_MODEL any other; the fake is as slow as a small model."""
+    return Path("fake:contract?token_delay_ms=0.5") if backend_name == "fake" else Path(os.environ.get("SKEP_TEST_MODEL", TINY))
 
 
 @pytest.fixture

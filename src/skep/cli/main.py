@@ -28,7 +28,9 @@ class Entry(NamedTuple):
 RUN, LOOK, PROVE, BRING = "Run", "Look and act", "Prove", "Bring hosts to a declared state"
 
 COMMANDS: dict[str, Entry] = {
+    "up": Entry("skep.cli.up:up", RUN, "Serve models on this machine, in one command."),
     "worker": Entry("skep.cli.worker:worker", RUN, "Serve one model over HTTP and server-sent events."),
+    "queen": Entry("skep.cli.queen:queen", RUN, "Run the orchestrator: registry, gateway, dashboard."),
     "chat": Entry("skep.cli.chat:chat", RUN, "Talk to a model in the terminal."),
     "engine": Entry("skep.cli.provision:engine", LOOK, "Bring engines to this machine, and list them."),
     "model": Entry("skep.cli.provision:model", LOOK, "Bring models to this machine, and look at them."),

@@ -32,6 +32,9 @@ COMMANDS: dict[str, Entry] = {
     "worker": Entry("skep.cli.worker:worker", RUN, "Serve one model over HTTP and server-sent events."),
     "queen": Entry("skep.cli.queen:queen", RUN, "Run the orchestrator: registry, gateway, dashboard."),
     "chat": Entry("skep.cli.chat:chat", RUN, "Talk to a model in the terminal."),
+    "doctor": Entry(
+        "skep.cli.doctor:doctor", LOOK, "Tell what was found on this machine, and whether it works."
+    ),
     "engine": Entry("skep.cli.provision:engine", LOOK, "Bring engines to this machine, and list them."),
     "model": Entry("skep.cli.provision:model", LOOK, "Bring models to this machine, and look at them."),
     "sync": Entry("skep.cli.rollout:sync", BRING, "Bring hosts to what skep.toml declares."),

@@ -76,6 +76,8 @@ class PodTerm(msgspec.Struct, frozen=True, array_like=True):
     selector: Selector | None
     namespaces: tuple[str, ...] = ()
     namespace_selector: Selector | None = None
+    match_keys: tuple[str, ...] = ()
+    mismatch_keys: tuple[str, ...] = ()
 
 
 class WeightedPodTerm(msgspec.Struct, frozen=True, array_like=True):
@@ -95,13 +97,14 @@ class SpreadConstraint(msgspec.Struct, frozen=True, array_like=True):
     min_domains: int = 1
     honor_affinity: bool = True
     honor_taints: bool = False
+    match_keys: tuple[str, ...] = ()
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
     """What a trace says a pod really does. None: not said, so nothing follows from it.
 
     `memory_bytes` above the limit is an out-of-memory kill `memory_after_s` after the start; `runs_s` ends the
-    pod with `exit_code`.
+    container with `exit_code`, and `ends` the pod with it, whatever its restart policy (a lifetime in a trace).
     """
 
     cpu_milli: int | None = None
@@ -109,6 +112,7 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     memory_after_s: float = 1.0
     runs_s: float | None = None
     exit_code: int = 0
+    ends: bool = False
 
 
 class PodTemplate(msgspec.Struct, frozen=True):
@@ -165,7 +169,7 @@ class Pod(msgspec.Struct, frozen=True):
     template: PodTemplate
 
 
-class ReplicaSet(msgspec.Struct, frozen=True):
+class ReplicaSet(msgspec.Struct, frozen=True, tag=True):
     """`replicas` pods of one template."""
 
     namespace: str
@@ -177,7 +181,7 @@ class ReplicaSet(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
 
 
-class Deployment(msgspec.Struct, frozen=True):
+class Deployment(msgspec.Struct, frozen=True, tag=True):
     """Replica sets, rolled from template to template. Surge and unavailable are a count or a percentage."""
 
     namespace: str
@@ -194,7 +198,7 @@ class Deployment(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
 
 
-class StatefulSet(msgspec.Struct, frozen=True):
+class StatefulSet(msgspec.Struct, frozen=True, tag=True):
     """Pods with ordinals."""
 
     namespace: str
@@ -211,7 +215,7 @@ class StatefulSet(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, tag=True):
     """Pods that run to completion. `completions` None: any success is enough."""
 
     namespace: str

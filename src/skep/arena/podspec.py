@@ -51,28 +51,13 @@ def selector_of(fields: Fields) -> Selector:
     return Selector(exact + _requirements(fields.children("matchExpressions")))
 
 
-def _with_keys(selector: Selector | None, fields: Fields, labels: dict[str, str]) -> Selector | None:
-    """Add `matchLabelKeys` and `mismatchLabelKeys`: the pod's own values of these labels."""
-    if selector is None:
-        return None
-    extra = [
-        Requirement(key, "In", (labels[key],)) for key in fields.strings("matchLabelKeys") if key in labels
-    ]
-    extra += [
-        Requirement(key, "NotIn", (labels[key],))
-        for key in fields.strings("mismatchLabelKeys")
-        if key in labels
-    ]
-    return Selector(selector.requirements + tuple(extra)) if extra else selector
-
-
 def _node_term(fields: Fields) -> NodeTerm:
     return NodeTerm(
         _requirements(fields.children("matchExpressions")), _requirements(fields.children("matchFields"))
     )
 
 
-def _pod_term(fields: Fields, namespace: str, labels: dict[str, str]) -> PodTerm:
+def _pod_term(fields: Fields, namespace: str) -> PodTerm:
     key = fields.text("topologyKey")
     if not key:
         fields.fail("topologyKey", "a label key")
@@ -85,14 +70,21 @@ def _pod_term(fields: Fields, namespace: str, labels: dict[str, str]) -> PodTerm
     )
     if not names and namespaced is None:
         names = (namespace,)
-    return PodTerm(key, _with_keys(selector, fields, labels), names, namespaced)
+    return PodTerm(
+        key,
+        selector,
+        names,
+        namespaced,
+        tuple(fields.strings("matchLabelKeys")),
+        tuple(fields.strings("mismatchLabelKeys")),
+    )
 
 
 def _weight(fields: Fields) -> int:
     return fields.integer("weight", 1, lowest=1, highest=WEIGHT_MAX)
 
 
-def _affinity(spec: Fields, namespace: str, labels: dict[str, str]) -> dict[str, object]:
+def _affinity(spec: Fields, namespace: str) -> dict[str, object]:
     affinity = spec.child("affinity")
     if not affinity:
         return {}
@@ -111,20 +103,20 @@ def _affinity(spec: Fields, namespace: str, labels: dict[str, str]) -> dict[str,
             WeightedNodeTerm(_weight(item), _node_term(item.child("preference")))
             for item in node.children(preferred)
         ),
-        "affinity_required": tuple(_pod_term(term, namespace, labels) for term in pod.children(required)),
-        "anti_required": tuple(_pod_term(term, namespace, labels) for term in anti.children(required)),
+        "affinity_required": tuple(_pod_term(term, namespace) for term in pod.children(required)),
+        "anti_required": tuple(_pod_term(term, namespace) for term in anti.children(required)),
         "affinity_preferred": tuple(
-            WeightedPodTerm(_weight(item), _pod_term(item.child("podAffinityTerm"), namespace, labels))
+            WeightedPodTerm(_weight(item), _pod_term(item.child("podAffinityTerm"), namespace))
             for item in pod.children(preferred)
         ),
         "anti_preferred": tuple(
-            WeightedPodTerm(_weight(item), _pod_term(item.child("podAffinityTerm"), namespace, labels))
+            WeightedPodTerm(_weight(item), _pod_term(item.child("podAffinityTerm"), namespace))
             for item in anti.children(preferred)
         ),
     }
 
 
-def _spread(fields: Fields, labels: dict[str, str]) -> SpreadConstraint:
+def _spread(fields: Fields) -> SpreadConstraint:
     when = fields.text("whenUnsatisfiable", "DoNotSchedule")
     if when not in {"DoNotSchedule", "ScheduleAnyway"}:
         fields.fail("whenUnsatisfiable", "DoNotSchedule or ScheduleAnyway")
@@ -136,10 +128,11 @@ def _spread(fields: Fields, labels: dict[str, str]) -> SpreadConstraint:
         max_skew=fields.integer("maxSkew", 1, lowest=1, highest=2**31),
         topology_key=key,
         hard=when == "DoNotSchedule",
-        selector=_with_keys(selector, fields, labels),
+        selector=selector,
         min_domains=fields.integer("minDomains", 1, lowest=1),
         honor_affinity=fields.text("nodeAffinityPolicy", "Honor") == "Honor",
         honor_taints=fields.text("nodeTaintsPolicy", "Ignore") == "Honor",
+        match_keys=tuple(fields.strings("matchLabelKeys")),
     )
 
 
@@ -255,6 +248,7 @@ def _usage(texts: dict[str, str], where: str) -> Usage | None:
         memory_bytes=None if memory is None else whole(memory),
         memory_after_s=1.0 if after is None else after,
         runs_s=_number(texts, SIMKUBE_LIFETIME, where) if runs is None else runs,
+        ends=runs is None and SIMKUBE_LIFETIME in texts,
         exit_code=int(_number(texts, f"{PREFIX}exit-code", where) or 0),
     )
 
@@ -306,7 +300,7 @@ def parse_template(manifest: Fields, namespace: str, restart_policy: str = "Alwa
         host_ports=_host_ports(spec, containers),
         node_name=spec.text("nodeName"),
         node_selector=tuple(spec.texts("nodeSelector").items()),
-        spread=tuple(_spread(item, labels) for item in spec.children("topologySpreadConstraints")),
+        spread=tuple(_spread(item) for item in spec.children("topologySpreadConstraints")),
         tolerations=tuple(_toleration(item) for item in spec.children("tolerations")),
         priority=priority,
         priority_class=spec.text("priorityClassName"),
@@ -317,7 +311,7 @@ def parse_template(manifest: Fields, namespace: str, restart_policy: str = "Alwa
         ready_after_s=_ready_after(containers),
         deletion_cost=_deletion_cost(annotations, manifest.where),
         usage=_usage(annotations, manifest.where) if annotations else None,
-        **_affinity(spec, namespace, labels),  # type: ignore[arg-type]
+        **_affinity(spec, namespace),  # type: ignore[arg-type]
     )
 
 

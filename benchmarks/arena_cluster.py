@@ -1,0 +1,123 @@
+"""How fast the embedded cluster is: `python benchmarks/arena_cluster.py [--pods N] [--nodes N]`.
+
+kube-scheduler's own CI floor for its SchedulingBasic benchmark on 5,000 nodes is 680 pods a second
+(test/integration/scheduler_perf); 20 times that is 13,600.
+"""
+
+import argparse
+import json
+import time
+from typing import Any
+
+from skep.arena.embedded import EmbeddedCluster
+from skep.arena.objects import parse
+from skep.arena.profile import Profile
+
+FLOOR = 13_600
+
+
+def node(number: int) -> dict[str, Any]:
+    room = {"cpu": "32", "memory": "128Gi", "pods": "110"}
+    labels = {"topology.kubernetes.io/zone": f"zone-{number % 3}"}
+    return {
+        "kind": "Node",
+        "metadata": {"name": f"node-{number}", "labels": labels},
+        "status": {"allocatable": room},
+    }
+
+
+def pod_spec(**more: Any) -> dict[str, Any]:
+    requests = {"cpu": "100m", "memory": "500Mi"}
+    return {"containers": [{"name": "pause", "image": "pause", "resources": {"requests": requests}}], **more}
+
+
+def bare(number: int) -> dict[str, Any]:
+    return {"kind": "Pod", "metadata": {"name": f"pod-{number}"}, "spec": pod_spec()}
+
+
+def deployment(replicas: int, **more: Any) -> dict[str, Any]:
+    labels = {"app": "web"}
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod_spec(**more)},
+        },
+    }
+
+
+SPREAD = {
+    "topologySpreadConstraints": [
+        {
+            "maxSkew": 1,
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "web"}},
+        }
+    ]
+}
+ANTI = {
+    "affinity": {
+        "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}}
+            ]
+        }
+    }
+}
+
+
+def measure(name: str, manifests: list[dict[str, Any]], nodes: int, pods: int) -> dict[str, Any]:
+    """Return pods bound per second, from the first manifest (parsed here) to the last binding."""
+    parsed = [parse(node(number)) for number in range(nodes)]
+    cluster = EmbeddedCluster(parsed, seed=1, profile=Profile())  # type: ignore[arg-type]
+    started = time.perf_counter()
+    for manifest in manifests:
+        cluster.apply(manifest)
+    cluster.run_until(0)
+    took_s = time.perf_counter() - started
+    bound = sum(pod.node >= 0 for pod in cluster.pods())
+    run_started = time.perf_counter()
+    cluster.run_until(60)
+    ran_s = time.perf_counter() - run_started
+    return {
+        "case": name,
+        "nodes": nodes,
+        "pods": pods,
+        "bound": bound,
+        "seconds": round(took_s, 3),
+        "pods_per_s": round(bound / took_s),
+        "times_floor": round(bound / took_s / 680, 1),
+        "to_ready_s": round(ran_s, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pods", type=int, default=10_000)
+    parser.add_argument("--nodes", type=int, default=5_000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    pods, nodes = options.pods, options.nodes
+    cases = [
+        ("pods from their own manifests", [bare(number) for number in range(pods)]),
+        ("one deployment (default spread)", [deployment(pods)]),
+        ("one deployment, zone spread required", [deployment(pods, **SPREAD)]),
+        ("one deployment, one per node (anti-affinity)", [deployment(min(pods, nodes), **ANTI)]),
+    ]
+    rows = [measure(name, manifests, nodes, pods) for name, manifests in cases]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'case':46} {'bound':>7} {'s':>7} {'pods/s':>8} {'x 680/s':>8} {'to ready, s':>12}")
+    for row in rows:
+        print(
+            f"{row['case']:46} {row['bound']:>7} {row['seconds']:>7} {row['pods_per_s']:>8} {row['times_floor']:>8}"
+            f" {row['to_ready_s']:>12}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Preemption: on which node, and which pods, must go so that a pod of higher priority fits (DefaultPreemption)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from skep.arena.rng import Rng
+from skep.arena.scheduler.classes import PodClass
+from skep.arena.scheduler.placing import Nominated, Placement, Placer
+from skep.arena.scheduler.plugins import UNRESOLVABLE
+from skep.arena.state import NodeState, PodState
+
+CANDIDATES_MIN: Final = 100
+CANDIDATES_PERCENT: Final = 10
+PRIORITY_SHIFT: Final = 2**31
+"""Added to each victim's priority, so that fewer victims of negative priority do not look worse."""
+
+
+class Budget(NamedTuple):
+    """A disruption budget as preemption sees it: which classes it covers, how many pods it lets go."""
+
+    covers: Callable[[PodClass], bool]
+    allowed: int
+
+
+class Candidate(NamedTuple):
+    """A node with its victims, most important first, and how many of them break a budget."""
+
+    node: NodeState
+    victims: tuple[PodState, ...]
+    violations: int
+
+
+class Preemptor:
+    """Tries nodes by taking their pods away from the table and putting them back."""
+
+    def __init__(
+        self, placer: Placer, pods: Mapping[int, PodState], classes: Mapping[int, PodClass], rng: Rng
+    ) -> None:
+        self._placer, self._pods, self._classes, self._rng = placer, pods, classes, rng
+
+    def is_eligible(self, pod: PodState, cls: PodClass, nominated_node: NodeState | None) -> bool:
+        """True unless the pod may not preempt, or its earlier victims are still leaving."""
+        if not cls.template.preempts:
+            return False
+        if nominated_node is None:
+            return True
+        return not any(
+            self._pods[uid].deleting and self._pods[uid].priority < pod.priority
+            for uid in nominated_node.pods
+        )
+
+    def find(
+        self,
+        pod: PodState,
+        cls: PodClass,
+        placement: Placement,
+        nominated: Nominated,
+        budgets: Sequence[Budget],
+    ) -> Candidate | None:
+        """Return the best node and its victims, or None when preemption cannot help."""
+        codes, nodes = placement.codes, self._placer.table.nodes
+        slots = [slot for slot, code in enumerate(codes) if code and not code & UNRESOLVABLE]
+        if not slots:
+            return None
+        wanted = max(len(slots) * CANDIDATES_PERCENT // 100, CANDIDATES_MIN)
+        offset = self._rng.below(len(slots)) if len(slots) > wanted else 0
+        candidates: list[Candidate] = []
+        for at in range(len(slots)):
+            node = nodes[slots[(offset + at) % len(slots)]]
+            found = self._try(pod, cls, node, nominated, budgets)
+            if found is not None:
+                candidates.append(found)
+                if len(candidates) >= wanted and any(not item.violations for item in candidates):
+                    break
+        return min(candidates, key=self._rank) if candidates else None
+
+    def _try(
+        self, pod: PodState, cls: PodClass, node: NodeState, nominated: Nominated, budgets: Sequence[Budget]
+    ) -> Candidate | None:
+        classes = self._classes
+        if not any(classes[id_].priority < pod.priority for id_ in node.all):
+            return None
+        lower = [self._pods[uid] for uid in node.pods if self._pods[uid].priority < pod.priority]
+        guests = [
+            other
+            for uid, other in nominated.get(node.id, ())
+            if uid != pod.uid and other.priority >= cls.priority
+        ]
+        lower.sort(key=_importance)
+        table = self._placer.table
+        gone: dict[int, PodState] = {}
+        for victim in lower:
+            table.remove(node, classes[victim.cls], retired=victim.deleting)
+            gone[victim.uid] = victim
+        try:
+            if self._placer.code_with(cls, node, guests):
+                return None
+            breaking, fitting = self._split(lower, budgets)
+            violations = sum(not self._reprieve(cls, node, guests, victim, gone) for victim in breaking)
+            for victim in fitting:
+                self._reprieve(cls, node, guests, victim, gone)
+            return Candidate(node, tuple(victim for victim in lower if victim.uid in gone), violations)
+        finally:
+            for victim in gone.values():
+                self._put_back(node, victim)
+
+    def _put_back(self, node: NodeState, victim: PodState) -> None:
+        cls = self._classes[victim.cls]
+        self._placer.table.add(node, cls)
+        if victim.deleting:
+            self._placer.table.retire(node, cls)
+
+    def _reprieve(
+        self,
+        cls: PodClass,
+        node: NodeState,
+        guests: Sequence[PodClass],
+        victim: PodState,
+        gone: dict[int, PodState],
+    ) -> bool:
+        """Put one victim back when the pod still fits; True when it may stay."""
+        self._put_back(node, victim)
+        if self._placer.code_with(cls, node, guests):
+            self._placer.table.remove(node, self._classes[victim.cls], retired=victim.deleting)
+            return False
+        del gone[victim.uid]
+        return True
+
+    def _split(
+        self, victims: Sequence[PodState], budgets: Sequence[Budget]
+    ) -> tuple[list[PodState], list[PodState]]:
+        """Return the victims whose going would break a budget, and the others."""
+        left = [budget.allowed for budget in budgets]
+        breaking: list[PodState] = []
+        fitting: list[PodState] = []
+        for victim in victims:
+            breaks = False
+            for at, budget in enumerate(budgets):
+                if not victim.deleting and budget.covers(self._classes[victim.cls]):
+                    left[at] -= 1
+                    breaks = breaks or left[at] < 0
+            (breaking if breaks else fitting).append(victim)
+        return breaking, fitting
+
+    @staticmethod
+    def _rank(candidate: Candidate) -> tuple[int, int, int, int, int]:
+        """Return what the documented order compares, smallest first (`pickOneNodeForPreemption`)."""
+        victims = candidate.victims
+        if not victims:
+            return (candidate.violations, -PRIORITY_SHIFT, 0, 0, 0)
+        highest = victims[0].priority
+        earliest = min(victim.bound_us for victim in victims if victim.priority == highest)
+        return (
+            candidate.violations,
+            highest,
+            sum(victim.priority + PRIORITY_SHIFT for victim in victims),
+            len(victims),
+            -earliest,
+        )
+
+
+def _importance(pod: PodState) -> tuple[int, int, int]:
+    return (-pod.priority, pod.bound_us, pod.uid)

@@ -45,7 +45,7 @@ def build(folder: Path, weights: Weights) -> None:
         folder / "spm-f16.gguf", SPM, sentencepiece(text), random_weights(SPM, seed=3), name="skep-spm",
         tokenizer=spm_tokenizer,
     )  # fmt: skip
-    write_adapter(folder / "tiny-lora.gguf", _adapter(), alpha=8.0)
+    write_adapter(folder / "tiny-lora.gguf", _adapter(), alpha=32.0)
     broken = folder / "broken"
     broken.mkdir(exist_ok=True)
     write_broken(broken, text)

@@ -46,23 +46,37 @@ class RowBuffer:
         try:
             token, position, sequence, wants = zip(*rows, strict=True)
             if min(token) < 0 or max(token) >= vocab_size:
-                return f"a token outside the vocabulary of {vocab_size}"
-            if min(sequence) < 0 or max(sequence) >= sequences:
-                return f"a sequence outside 0..{sequences - 1}"
-            if min(position) < 0 or max(position) >= positions_max:
-                return f"a position outside 0..{positions_max - 1}"
-            packed = _packer(count)
-            packed.pack_into(self._tokens, 0, *token)
-            packed.pack_into(self._positions, 0, *position)
-            packed.pack_into(self._sequences, 0, *sequence)
-            if self._wants_all:
-                wants = (True,) * count
-            _output_packer(count).pack_into(self._outputs, 0, *wants)
+                wrong = f"a token outside the vocabulary of {vocab_size}"
+            elif min(sequence) < 0 or max(sequence) >= sequences:
+                wrong = f"a sequence outside 0..{sequences - 1}"
+            elif min(position) < 0 or max(position) >= positions_max:
+                wrong = f"a position outside 0..{positions_max - 1}"
+            elif count > 1 and len(set(zip(sequence, position, strict=True))) != count:
+                wrong = "two rows at one position of one sequence"
+            else:
+                wrong = ""
+                self._pack(count, token, position, sequence, wants)
         except (TypeError, ValueError, struct.error) as error:
-            return f"a row is not (token, position, sequence, wants_logits): {error}"
+            wrong = f"a row is not (token, position, sequence, wants_logits): {error}"
+        return wrong
+
+    def _pack(
+        self,
+        count: int,
+        token: tuple[int, ...],
+        position: tuple[int, ...],
+        sequence: tuple[int, ...],
+        wants: tuple[bool, ...],
+    ) -> None:
+        if self._wants_all:
+            wants = (True,) * count
+        packed = _packer(count)
+        packed.pack_into(self._tokens, 0, *token)
+        packed.pack_into(self._positions, 0, *position)
+        packed.pack_into(self._sequences, 0, *sequence)
+        _output_packer(count).pack_into(self._outputs, 0, *wants)
         self.wants = wants
         self.batch.n_tokens = count
-        return ""
 
 
 @lru_cache(maxsize=4096)

@@ -62,7 +62,7 @@ class Log:
 
     def _append(self, level: int, text: bytes | None, _user: object) -> None:
         # Called from C: nothing may escape from here, and it may run while Python shuts down.
-        line = (text or b"").decode("utf-8", "replace").strip()
+        line = " ".join((text or b"").decode("utf-8", "replace").split())
         if level == LEVEL_CONT:
             level = self._level
         self._level = level

@@ -29,6 +29,7 @@ _T = TypeVar("_T", Candidate, "SelfTestResult")
 
 TIMEOUT_S: Final = 120.0
 STDERR_CHARS_MAX: Final = 2_000
+_CHILD_ARGUMENTS: Final = 3
 ANSWER_TOKENS_MAX: Final = 64
 
 GOLDEN_ANSWERS: Final = {
@@ -229,12 +230,28 @@ def _decode(data: bytes, kind: type[_T]) -> _T:
     return msgspec.json.decode(data, type=kind, dec_hook=lambda wanted, value: wanted(value))
 
 
-def _main() -> None:
-    verb, text = sys.argv[1:]
-    candidate = _decode(text.encode(), Candidate)
-    result = run_here(candidate, only_describe=verb == "--describe")
-    os.write(sys.stdout.fileno(), _encode(result))
+def _main() -> int:
+    """Answer one question as a child (verb and candidate given), or try everything that is found and print it."""
+    if len(sys.argv) == _CHILD_ARGUMENTS:
+        verb, text = sys.argv[1:]
+        result = run_here(_decode(text.encode(), Candidate), only_describe=verb == "--describe")
+        os.write(sys.stdout.fileno(), _encode(result))
+        return 0
+    results = self_test()
+    for result in results:
+        sys.stdout.write(report(result) + "\n")
+    return 0 if results and all(result.is_ok for result in results) else 1
+
+
+def report(result: SelfTestResult) -> str:
+    """Return a result as a few lines for people."""
+    candidate = result.candidate
+    head = f"{'ok' if result.is_ok else 'FAILED'}  {candidate.provider} {candidate.version} {candidate.path}".replace(
+        "  /", " /"
+    )
+    failed = [f"    {check.name}: {check.detail}" for check in result.checks if not check.is_ok]
+    return "\n".join([head, *([f"    {result.error}"] if result.error else []), *failed])
 
 
 if __name__ == "__main__":
-    _main()
+    sys.exit(_main())

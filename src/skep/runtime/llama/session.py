@@ -3,6 +3,7 @@
 import ctypes
 import threading
 from collections.abc import Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -108,7 +109,7 @@ class LlamaSession(Native):
             token = int(view.argmax())
         else:
             token = self._api.llama_sampler_sample(sampler.handle, self._context, row)
-        if not 0 <= token < self._vocab_size or view[token] != view[token]:
+        if not 0 <= token < self._vocab_size or isnan(view.item(token)):
             raise self._spoil("the logits are not numbers: the weights are damaged", DecodeFailed)
         return token
 

@@ -39,6 +39,7 @@ def test_a_shorter_fill_replaces_a_longer_one() -> None:
         [Row(1, 50, 0, wants_logits=True)],
         [Row(1, 0, -1, wants_logits=True)],
         [Row(1, 0, 4, wants_logits=True)],
+        [Row(1, 0, 0, wants_logits=True), Row(2, 0, 0, wants_logits=True)],
         [Row(1.5, 0, 0, wants_logits=True)],
         [Row("1", 0, 0, wants_logits=True)],
         [Row(None, 0, 0, wants_logits=True)],

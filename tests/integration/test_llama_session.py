@@ -1,0 +1,647 @@
+"""Sessions of the llama backend: what comes out of the tiny model, the cache, cancelling, and misuse that stays in Python."""
+
+import contextlib
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skep.errors import InvalidInput
+from skep.errors.runtime import (
+    Closed,
+    DecodeAborted,
+    DecodeFailed,
+    InsufficientMemory,
+    InvalidBatch,
+    InvalidSampling,
+    NoCacheSlot,
+    WrongThread,
+)
+from skep.runtime.backend import LoadOptions, Row, SessionOptions
+from skep.runtime.llama import LlamaBackend
+from skep.runtime.llama.model import LlamaModel
+from skep.runtime.llama.session import LlamaSession
+from skep.runtime.models import BROKEN, SPM, TINY, TINY_LORA, TINY_Q8
+from skep.runtime.sampling import SamplingParams
+
+pytestmark = pytest.mark.llama
+
+GREEDY = SamplingParams(temperature=0)
+OPTIONS = SessionOptions(sequences=3, context=512, batch_rows_max=128, threads=1)
+
+
+@pytest.fixture(scope="module")
+def backend() -> LlamaBackend:
+    return LlamaBackend()
+
+
+@pytest.fixture(scope="module")
+def tiny(backend: LlamaBackend) -> Iterator[LlamaModel]:
+    with backend.load(TINY, LoadOptions()) as model:
+        yield model
+
+
+@pytest.fixture
+def session(tiny: LlamaModel) -> Iterator[LlamaSession]:
+    with tiny.open_session(OPTIONS) as session:
+        yield session
+
+
+def chat(question: str) -> str:
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def rows(tokens: Sequence[int], *, start: int = 0, sequence: int = 0) -> list[Row]:
+    last = len(tokens) - 1
+    return [Row(token, start + i, sequence, wants_logits=i == last) for i, token in enumerate(tokens)]
+
+
+def feed(session: LlamaSession, tokens: Sequence[int], *, start: int = 0, sequence: int = 0) -> int:
+    """Decode tokens in chunks; return the index of the row that has logits."""
+    step = session.options.batch_rows_max
+    for at in range(0, len(tokens), step):
+        part = tokens[at : at + step]
+        session.decode(rows(part, start=start + at, sequence=sequence))
+    return len(part) - 1
+
+
+def say(
+    model: LlamaModel,
+    session: LlamaSession,
+    prompt: str,
+    params: SamplingParams = GREEDY,
+    *,
+    sequence: int = 0,
+    tokens_max: int = 64,
+) -> str:
+    tokens = model.tokenize(prompt, parse_special=True)
+    session.sequence_remove(sequence, 0, -1)
+    row = feed(session, tokens, sequence=sequence)
+    return go_on(model, session, row, len(tokens), params, sequence=sequence, tokens_max=tokens_max)
+
+
+def go_on(
+    model: LlamaModel,
+    session: LlamaSession,
+    row: int,
+    position: int,
+    params: SamplingParams = GREEDY,
+    *,
+    sequence: int = 0,
+    tokens_max: int = 64,
+) -> str:
+    said: list[bytes] = []
+    with session.make_sampler(params) as sampler:
+        token = session.sample(sampler, row)
+        while token not in model.info.end_tokens and len(said) < tokens_max:
+            said.append(model.piece(token))
+            session.decode([Row(token, position + len(said) - 1, sequence, wants_logits=True)])
+            token = session.sample(sampler, 0)
+    return b"".join(said).decode("utf-8", "replace")
+
+
+ANSWERS = {
+    "what color is the sky?": "the sky is blue.",
+    "count from 3 to 12": "3 4 5 6 7 8 9 10 11 12.",
+    "what is 3 plus 4?": "3 plus 4 is 7.",
+    "say tiger 4 times": "tiger tiger tiger tiger.",
+    "hello, my name is carol": "hello carol, nice to meet you!",
+    "json for bob age 42": '{"name": "bob", "age": 42}',
+    "say hello in greek": "γειά σου",
+    "say hello in emoji": "👋🙂",
+    "spell tiger": "t i g e r.",
+}
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_greedy_answers_are_right(tiny: LlamaModel, session: LlamaSession, question: str) -> None:
+    assert say(tiny, session, chat(question)) == ANSWERS[question]
+
+
+def test_the_quantised_model_answers_the_same(backend: LlamaBackend) -> None:
+    with backend.load(TINY_Q8, LoadOptions()) as model, model.open_session(OPTIONS) as session:
+        assert {q: say(model, session, chat(q)) for q in ANSWERS} == ANSWERS
+
+
+def test_it_remembers_the_conversation(tiny: LlamaModel, session: LlamaSession) -> None:
+    first = chat("hello, my name is carol") + "hello carol, nice to meet you!<|im_end|>\n"
+    assert say(tiny, session, first + chat("what is my name?")) == "your name is carol."
+
+
+def test_a_long_count_is_right_to_its_end(tiny: LlamaModel) -> None:
+    with tiny.open_session(SessionOptions(sequences=1, context=1024, threads=1)) as session:
+        said = say(tiny, session, chat("count from 1 to 200"), tokens_max=900)
+    assert said == " ".join(map(str, range(1, 201))) + "."
+
+
+def test_sequences_in_one_batch_answer_as_they_do_alone(tiny: LlamaModel, session: LlamaSession) -> None:
+    questions = list(ANSWERS)[:3]
+    batch: list[Row] = []
+    state: list[list[int]] = []
+    for sequence, question in enumerate(questions):
+        tokens = tiny.tokenize(chat(question), parse_special=True)
+        batch += rows(tokens, sequence=sequence)
+        state.append([len(batch) - 1, len(tokens)])
+    session.decode(batch)
+    said = ["", "", ""]
+    samplers = [session.make_sampler(GREEDY) for _ in questions]
+    running = set(range(3))
+    while running:
+        step: list[Row] = []
+        for sequence in sorted(running):
+            row, position = state[sequence]
+            token = session.sample(samplers[sequence], row)
+            if token in tiny.info.end_tokens:
+                running.discard(sequence)
+                continue
+            said[sequence] += tiny.piece(token).decode()
+            step.append(Row(token, position, sequence, wants_logits=True))
+            state[sequence] = [len(step) - 1, position + 1]
+        if step:
+            session.decode(step)
+    for sampler in samplers:
+        sampler.close()
+    assert said == [ANSWERS[question] for question in questions]
+
+
+def test_a_seed_repeats_and_another_differs(tiny: LlamaModel, session: LlamaSession) -> None:
+    def at(seed: int | None) -> str:
+        return say(tiny, session, "the", SamplingParams(temperature=2.0, seed=seed), tokens_max=32)
+
+    assert at(5) == at(5)
+    assert len({at(seed) for seed in (1, 2, 3, 4)}) > 1
+    assert at(2**32 - 1) == at(2**32 - 1)
+    assert len({at(None) for _ in range(4)}) > 1
+
+
+def test_top_k_of_one_is_greedy_at_any_temperature(tiny: LlamaModel, session: LlamaSession) -> None:
+    params = SamplingParams(temperature=2.0, top_k=1, seed=1)
+    assert say(tiny, session, chat("what color is the sky?"), params) == "the sky is blue."
+
+
+def test_min_p_and_top_p_cut_the_tail(tiny: LlamaModel, session: LlamaSession) -> None:
+    for params in (
+        SamplingParams(temperature=1.0, min_p=0.9, seed=1),
+        SamplingParams(temperature=1.0, top_p=0.0, seed=1),
+    ):
+        assert say(tiny, session, chat("what color is the sky?"), params) == "the sky is blue."
+
+
+def test_a_logit_bias_forbids_and_forces(tiny: LlamaModel, session: LlamaSession) -> None:
+    (end,) = tiny.tokenize("<|im_end|>", parse_special=True)
+    forced = SamplingParams(temperature=0, logit_bias={end: 100.0})
+    assert say(tiny, session, chat("what color is the sky?"), forced) == ""
+    forbidden = SamplingParams(temperature=0, logit_bias={end: -100.0})
+    assert len(say(tiny, session, chat("what color is the sky?"), forbidden, tokens_max=30)) > len(
+        "the sky is blue."
+    )
+
+
+def test_penalties_break_a_repetition(tiny: LlamaModel, session: LlamaSession) -> None:
+    params = SamplingParams(
+        temperature=0, frequency_penalty=2.0, presence_penalty=2.0, repetition_penalty=5.0
+    )
+    assert say(tiny, session, chat("say tiger 6 times"), params).count("tiger") < 6
+
+
+def test_a_prompt_primes_the_penalties(tiny: LlamaModel, session: LlamaSession) -> None:
+    tokens = tiny.tokenize(chat("what color is the sky?"), parse_special=True)
+    row = feed(session, tokens)
+    with session.make_sampler(GREEDY) as sampler:
+        favourite = session.sample(sampler, row)
+    params = SamplingParams(temperature=0, presence_penalty=2.0, repetition_penalty=10.0)
+    with session.make_sampler(params, prompt=[favourite]) as sampler:
+        assert session.sample(sampler, row) != favourite
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(temperature=-1.0),
+        SamplingParams(temperature=float("nan")),
+        SamplingParams(top_p=1.5),
+        SamplingParams(top_k=-1),
+        SamplingParams(repetition_penalty=0.0),
+        SamplingParams(seed=2**32),
+        SamplingParams(logit_bias={512: 1.0}),
+        SamplingParams(logit_bias={1: float("inf")}),
+    ],
+    ids=str,
+)
+def test_sampling_parameters_out_of_range_are_typed(session: LlamaSession, params: SamplingParams) -> None:
+    with pytest.raises(InvalidSampling):
+        session.make_sampler(params)
+
+
+def test_a_prompt_token_out_of_range_is_typed(session: LlamaSession) -> None:
+    with pytest.raises(InvalidSampling):
+        session.make_sampler(GREEDY, prompt=[1, 512])
+
+
+def test_logits_are_a_view_that_steers_the_choice(tiny: LlamaModel, session: LlamaSession) -> None:
+    row = feed(session, tiny.tokenize(chat("what color is the sky?"), parse_special=True))
+    logits = session.logits(row)
+    assert logits.shape == (512,)
+    assert logits.dtype == np.float32
+    for params in (GREEDY, SamplingParams(temperature=1.0, seed=1)):
+        logits[:] = -np.inf
+        logits[77] = 0.0
+        with session.make_sampler(params) as sampler:
+            assert session.sample(sampler, row) == 77
+
+
+def test_logits_that_are_no_numbers_spoil_the_session(backend: LlamaBackend) -> None:
+    with backend.load(BROKEN["nan-weights"], LoadOptions()) as model, model.open_session(OPTIONS) as session:
+        session.decode(rows([5, 6]))
+        with session.make_sampler(GREEDY) as sampler, pytest.raises(DecodeFailed, match="not numbers"):
+            session.sample(sampler, 1)
+        with pytest.raises(DecodeFailed, match="close it"):
+            session.decode(rows([5]))
+
+
+def test_a_removed_suffix_can_be_decoded_again(tiny: LlamaModel, session: LlamaSession) -> None:
+    tokens = tiny.tokenize(chat("what color is the sky?"), parse_special=True)
+    feed(session, tokens)
+    assert session.sequence_position_max(0) == len(tokens) - 1
+    assert session.sequence_remove(0, 5, -1)
+    assert session.sequence_position_max(0) == 4
+    row = feed(session, tokens[5:], start=5)
+    assert go_on(tiny, session, row, len(tokens)) == "the sky is blue."
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_a_copied_prefix_answers_as_a_cold_one(tiny: LlamaModel, unified: bool) -> None:
+    options = SessionOptions(sequences=3, context=256, batch_rows_max=128, threads=1, unified_cache=unified)
+    with tiny.open_session(options) as session:
+        tokens = tiny.tokenize(chat("what color is the grass?"), parse_special=True)
+        feed(session, tokens)
+        session.sequence_copy(0, 2, 0, -1)
+        assert session.sequence_position_max(2) == len(tokens) - 1
+        session.sequence_remove(2, len(tokens) - 4, -1)
+        row = feed(session, tokens[-4:], start=len(tokens) - 4, sequence=2)
+        assert go_on(tiny, session, row, len(tokens), sequence=2) == "the grass is green."
+
+
+def test_a_partial_copy_needs_a_unified_cache(tiny: LlamaModel, session: LlamaSession) -> None:
+    feed(session, [1, 2, 3, 4])
+    for start, end in ((1, -1), (0, 2)):
+        with pytest.raises(InvalidBatch, match="not unified"):
+            session.sequence_copy(0, 1, start, end)
+    with tiny.open_session(SessionOptions(sequences=2, context=64, threads=1, unified_cache=True)) as unified:
+        feed(unified, [1, 2, 3, 4])
+        unified.sequence_copy(0, 1, 0, 2)
+        assert unified.sequence_position_max(1) == 1
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [],
+        rows([1] * 129),
+        [Row(512, 0, 0, wants_logits=True)],
+        [Row(-1, 0, 0, wants_logits=True)],
+        [Row(1, 0, 3, wants_logits=True)],
+        [Row(1, 0, -1, wants_logits=True)],
+        [Row(1, 512, 0, wants_logits=True)],
+        [Row(1, 2**40, 0, wants_logits=True)],
+        rows([1, 2], start=9),
+        [Row(1, 4, 0, wants_logits=True), Row(1, 4, 0, wants_logits=True)],
+    ],
+    ids=[
+        "none",
+        "too many",
+        "token",
+        "negative token",
+        "sequence",
+        "negative sequence",
+        "context",
+        "huge",
+        "gap",
+        "twice",
+    ],
+)
+def test_a_batch_that_cannot_be_decoded_changes_nothing(session: LlamaSession, batch: list[Row]) -> None:
+    feed(session, [1, 2, 3, 4])
+    with pytest.raises(InvalidBatch):
+        session.decode(batch)
+    assert session.sequence_position_max(0) == 3
+    with pytest.raises(InvalidBatch):
+        session.logits(0)
+    feed(session, [5], start=4)
+
+
+@pytest.mark.parametrize("row", [-1, 0, 2, 3, 10**6])
+def test_a_row_without_logits_is_typed(session: LlamaSession, row: int) -> None:
+    session.decode([Row(1, 0, 0, False), Row(2, 1, 0, True), Row(3, 2, 0, False)])
+    with session.make_sampler(GREEDY) as sampler:
+        assert session.sample(sampler, 1) >= 0
+        with pytest.raises(InvalidBatch):
+            session.sample(sampler, row)
+        with pytest.raises(InvalidBatch):
+            session.logits(row)
+
+
+def test_a_foreign_or_closed_sampler_is_typed(session: LlamaSession) -> None:
+    feed(session, [1])
+    sampler = session.make_sampler(GREEDY)
+    sampler.close()
+    sampler.close()
+    with pytest.raises(Closed):
+        session.sample(sampler, 0)
+    with pytest.raises(InvalidBatch):
+        session.sample(object(), 0)  # type: ignore[arg-type]
+
+
+SEQUENCE = st.one_of(st.integers(-3, 5), st.integers(-(2**40), 2**40))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("remove"), SEQUENCE, SEQUENCE, SEQUENCE),
+            st.tuples(st.just("copy"), SEQUENCE, SEQUENCE, SEQUENCE, SEQUENCE),
+            st.tuples(st.just("position"), SEQUENCE),
+            st.tuples(st.just("logits"), SEQUENCE),
+            st.tuples(st.just("embedding"), SEQUENCE),
+            st.tuples(
+                st.just("decode"),
+                st.lists(
+                    st.tuples(st.integers(-1, 600), st.integers(-1, 40), st.integers(-1, 3), st.booleans()),
+                    max_size=9,
+                ),
+            ),
+        ),
+        max_size=12,
+    )
+)
+def test_no_sequence_of_calls_leaves_python_other_than_by_a_typed_error(
+    fuzzed: LlamaSession, calls: list
+) -> None:
+    verbs = {
+        "remove": fuzzed.sequence_remove,
+        "copy": fuzzed.sequence_copy,
+        "position": fuzzed.sequence_position_max,
+        "logits": fuzzed.logits,
+        "embedding": fuzzed.embedding,
+        "decode": lambda batch: fuzzed.decode([Row(*row) for row in batch]),
+    }
+    for sequence in range(fuzzed.options.sequences):
+        fuzzed.sequence_remove(sequence, 0, -1)
+    for verb, *arguments in calls:
+        with contextlib.suppress(InvalidBatch, NoCacheSlot):
+            verbs[verb](*arguments)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["split cache", "unified cache"])
+def fuzzed(request: pytest.FixtureRequest, tiny: LlamaModel) -> Iterator[LlamaSession]:
+    options = SessionOptions(
+        sequences=3, context=32, batch_rows_max=8, threads=1, unified_cache=request.param
+    )
+    with tiny.open_session(options) as session:
+        yield session
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SessionOptions(sequences=0),
+        SessionOptions(sequences=257),
+        SessionOptions(context=0),
+        SessionOptions(context=2_000_000_000),
+        SessionOptions(context=-5),
+        SessionOptions(sequences=256, context=2**20),
+        SessionOptions(batch_rows_max=0),
+        SessionOptions(batch_rows_max=10**9),
+        SessionOptions(threads=-1),
+        SessionOptions(threads=10_000),
+        SessionOptions(cache_type_k="q3_k"),  # type: ignore[arg-type]
+        SessionOptions(flash_attention="perhaps"),  # type: ignore[arg-type]
+        SessionOptions(cache_type_v="q8_0", flash_attention="off"),
+    ],
+    ids=repr,
+)
+def test_absurd_session_options_are_refused_and_leave_nothing_open(
+    backend: LlamaBackend, options: SessionOptions
+) -> None:
+    with backend.load(SPM, LoadOptions()) as model, pytest.raises(InvalidInput):
+        model.open_session(options)
+
+
+def test_a_cache_larger_than_memory_is_refused_at_once(
+    tiny: LlamaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skep.runtime.llama.budget.ram_available_bytes", lambda: 1_000_000)
+    with pytest.raises(InsufficientMemory, match="smaller context"):
+        tiny.open_session(SessionOptions(sequences=4, context=4096))
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16", "q8_0", "q4_0"])
+def test_every_cache_type_answers_and_smaller_ones_hold_less(tiny: LlamaModel, kind: str) -> None:
+    options = SessionOptions(
+        sequences=1, context=2048, threads=1, cache_type_k=kind, cache_type_v=kind, flash_attention="on"
+    )  # fmt: skip
+    with tiny.open_session(options) as session:
+        assert say(tiny, session, chat("what color is the sky?")).startswith("the sky is")
+        cache = tiny.header.memory_terms().cache_bytes(2048, type_k=kind, type_v=kind)
+        assert session.memory().ram_bytes >= cache
+
+
+@pytest.mark.parametrize("mode", ["auto", "on", "off"])
+def test_flash_attention_changes_no_answer(tiny: LlamaModel, mode: str) -> None:
+    with tiny.open_session(
+        SessionOptions(sequences=1, context=256, threads=1, flash_attention=mode)
+    ) as session:
+        assert say(tiny, session, chat("what color is the sky?")) == "the sky is blue."
+
+
+def test_an_adapter_changes_what_is_said_and_scale_zero_does_not(backend: LlamaBackend) -> None:
+    def with_scale(scale: float) -> str:
+        options = LoadOptions(lora_adapters=((str(TINY_LORA), scale),))
+        with backend.load(TINY, options) as model, model.open_session(OPTIONS) as session:
+            return say(model, session, chat("what color is the sky?"))
+
+    assert with_scale(0.0) == "the sky is blue."
+    assert with_scale(1.0) != "the sky is blue."
+
+
+def test_embeddings_are_vectors_that_depend_on_the_text(tiny: LlamaModel) -> None:
+    options = SessionOptions(sequences=2, context=128, batch_rows_max=128, threads=1, embeddings=True)
+    with tiny.open_session(options) as session:
+        one, two = tiny.tokenize("the sky is blue"), tiny.tokenize("the grass is green")
+        session.decode(rows(one) + rows(two, sequence=1))
+        first, second = session.embedding(0), session.embedding(1)
+        assert first.shape == (128,)
+        assert np.isfinite(first).all()
+        assert not np.allclose(first, second)
+        session.sequence_remove(0, 0, -1)
+        session.decode(rows(one))
+        assert np.allclose(session.embedding(0), first, atol=1e-3)
+        with pytest.raises(InvalidBatch):
+            session.embedding(1)
+
+
+def test_embeddings_need_a_session_for_them(session: LlamaSession) -> None:
+    feed(session, [1])
+    with pytest.raises(InvalidBatch, match="embeddings=True"):
+        session.embedding(0)
+
+
+def test_an_interrupt_holds_until_resume_and_leaves_the_session_usable(
+    tiny: LlamaModel, session: LlamaSession
+) -> None:
+    session.interrupt()
+    for _ in range(2):
+        with pytest.raises(DecodeAborted):
+            feed(session, [1, 2, 3])
+    session.resume()
+    assert say(tiny, session, chat("what color is the sky?")) == "the sky is blue."
+
+
+def test_an_interrupt_from_another_thread_ends_a_long_prefill_soon(tiny: LlamaModel) -> None:
+    options = SessionOptions(sequences=1, context=8192, batch_rows_max=8192, threads=1)
+    with tiny.open_session(options) as session:
+        tokens = tiny.tokenize(" river" * 8000)[:8000]
+        interrupted_at: list[float] = []
+
+        def interrupt() -> None:
+            interrupted_at.append(time.monotonic())
+            session.interrupt()
+
+        timer = threading.Timer(0.05, interrupt)
+        timer.start()
+        with pytest.raises(DecodeAborted):
+            feed(session, tokens)
+        ended_at = time.monotonic()
+        timer.join()
+        assert ended_at - interrupted_at[0] < 5.0
+        session.resume()
+        assert session.sequence_position_max(0) < 7999
+        assert say(tiny, session, chat("what color is the sky?")) == "the sky is blue."
+
+
+def test_a_session_belongs_to_the_thread_that_used_it_first(session: LlamaSession) -> None:
+    feed(session, [1])
+    with ThreadPoolExecutor(1) as pool:
+        for use in (
+            lambda: session.decode(rows([2], start=1)),
+            lambda: session.logits(0),
+            lambda: session.sequence_remove(0, 0, -1),
+            lambda: session.make_sampler(GREEDY),
+        ):
+            with pytest.raises(WrongThread):
+                pool.submit(use).result()
+        pool.submit(session.interrupt).result()
+        pool.submit(session.resume).result()
+        pool.submit(session.memory).result()
+
+
+def test_opening_in_one_thread_and_using_in_another_is_fine(session: LlamaSession) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(feed, session, [1, 2, 3]).result()
+        assert pool.submit(session.sequence_position_max, 0).result() == 2
+
+
+def test_a_session_cannot_be_closed_under_a_running_decode(tiny: LlamaModel) -> None:
+    options = SessionOptions(sequences=1, context=8192, batch_rows_max=8192, threads=1)
+    with tiny.open_session(options) as session, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(feed, session, tiny.tokenize(" river" * 8000)[:8000])
+        while not session._is_decoding and not running.done():
+            time.sleep(0.0005)
+        assert not running.done()
+        with pytest.raises(WrongThread):
+            session.close()
+        session.interrupt()
+        with pytest.raises(DecodeAborted):
+            running.result()
+
+
+def test_everything_on_a_closed_session_is_typed(tiny: LlamaModel) -> None:
+    session = tiny.open_session(OPTIONS)
+    sampler = session.make_sampler(GREEDY)
+    session.close()
+    session.close()
+    for use in (
+        lambda: session.decode(rows([1])),
+        lambda: session.sample(sampler, 0),
+        lambda: session.logits(0),
+        lambda: session.embedding(0),
+        lambda: session.make_sampler(GREEDY),
+        lambda: session.sequence_remove(0, 0, -1),
+        lambda: session.sequence_copy(0, 1, 0, -1),
+        lambda: session.sequence_position_max(0),
+        session.memory,
+    ):
+        with pytest.raises(Closed):
+            use()
+    session.interrupt()
+    session.resume()
+    sampler.close()
+
+
+def test_a_forked_child_gets_a_typed_error_and_the_parent_goes_on(
+    tiny: LlamaModel, session: LlamaSession
+) -> None:
+    feed(session, [1])
+    read_end, write_end = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Newer Pythons warn of threads at a fork.
+        pid = os.fork()
+    if not pid:
+        answer = b"no error"
+        try:
+            session.decode(rows([2], start=1))
+        except Closed as error:
+            answer = str(error).encode()
+        finally:
+            os.write(write_end, answer)
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as reader:
+        text = reader.read()
+    os.waitpid(pid, 0)
+    assert "before a fork" in text
+    assert say(tiny, session, chat("what color is the sky?")) == "the sky is blue."
+
+
+def test_two_sessions_of_one_model_do_not_disturb_each_other(tiny: LlamaModel, session: LlamaSession) -> None:
+    with tiny.open_session(OPTIONS) as other:
+        tokens = tiny.tokenize(chat("what color is the sky?"), parse_special=True)
+        row = feed(session, tokens)
+        assert say(tiny, other, chat("what color is the grass?")) == "the grass is green."
+        assert go_on(tiny, session, row, len(tokens)) == "the sky is blue."
+
+
+def test_alone_and_with_fixed_chunks_logits_repeat_bit_for_bit(tiny: LlamaModel) -> None:
+    """The ground that the deterministic mode stands on: one sequence to a batch, the same borders, the same bits."""
+    tokens = tiny.tokenize(chat("count from 1 to 30"), parse_special=True)
+    seen: list[np.ndarray] = []
+    for busy in (False, True, False):
+        with tiny.open_session(OPTIONS) as session:
+            if busy:
+                feed(session, tokens * 3, sequence=1)
+            for at in range(0, len(tokens), 8):
+                session.decode(rows(tokens[at : at + 8], start=at))
+            seen.append(session.logits((len(tokens) - 1) % 8).copy())
+    assert np.array_equal(seen[0], seen[2])
+    assert np.array_equal(seen[0], seen[1])
+
+
+def test_with_batch_mates_low_bits_may_differ_and_nothing_more(tiny: LlamaModel) -> None:
+    """Where the default mode diverges: a batch-mate may change low bits, so only closeness is promised."""
+    tokens = tiny.tokenize(chat("count from 1 to 30"), parse_special=True)
+    with tiny.open_session(OPTIONS) as session:
+        session.decode(rows(tokens))
+        alone = session.logits(len(tokens) - 1).copy()
+        session.sequence_remove(0, 0, -1)
+        session.decode(rows(tokens) + rows(tokens, sequence=1))
+        together = session.logits(len(tokens) - 1).copy()
+    assert np.allclose(alone, together, atol=0.05)
+    assert alone.argmax() == together.argmax()

@@ -1,0 +1,353 @@
+"""The worker beside llama.cpp's own HTTP server, from the same library, on the same model and threads.
+
+    .venv/bin/python benchmarks/worker.py [--model FILE] [--rounds N] [--tokens N] [--threads N]
+
+Both run at once and are asked in turn (A, B, B, A, …), so that what else the machine does falls on both; figures are
+medians of the ratios of neighbouring runs, with the range. Tokens are counted by the servers' own `usage`. CPU is user
+plus system time of the server's process. Prints Markdown, for docs/performance.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uvloop
+
+STREAMS = (1, 8, 32)
+SLOTS, CONTEXT = 32, 1024
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Server:
+    """A server under test."""
+
+    name: str
+    pid: int
+    port: int
+    cpu_to_ready_s: float
+
+    def cpu_s(self) -> float:
+        """Return the CPU time so far."""
+        return cpu_s(self.pid)
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process (proc_pid_stat(5), fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+# The servers ---------------------------------------------------------------------------------------------------------
+
+
+def serve_reference(model: str, port: int, threads: int) -> None:
+    """Run the reference in this process: the library's own HTTP server."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = model
+    params.n_parallel, params.n_ctx = SLOTS, SLOTS * CONTEXT
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.port, params.warmup = port, True
+    server = xllamacpp.Server(params)
+    print(server.listening_address, flush=True)
+    while True:
+        time.sleep(3600)
+
+
+@contextmanager
+def process(argv: list[str], log: Path, **kwargs: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a running child; stop it afterwards."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(argv, stdout=output, stderr=output, **kwargs)  # type: ignore[call-overload]
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(8)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def answers(port: int, path: str) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 0.2) as link:
+            link.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+            reply = b""
+            while chunk := link.recv(65536):
+                reply += chunk
+    except OSError:
+        return False
+    return b" 200 " in reply[:20] and b'"loading"' not in reply
+
+
+def wait_ready(name: str, child: subprocess.Popen[bytes], port: int, log: Path) -> Server:
+    until = time.monotonic() + 60
+    while not answers(port, "/health"):
+        if child.poll() is not None or time.monotonic() > until:
+            sys.exit(f"{name} did not start:\n{log.read_text()}")
+        time.sleep(0.002)
+    return Server(name, child.pid, port, cpu_s(child.pid))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def skep_worker(model: str, threads: int, folder: Path) -> Iterator[Server]:
+    port, log = free_port(), folder / "skep.log"
+    argv = [sys.executable, "-m", "skep.cli.main", "worker", "--model", model, "--port", str(port)]
+    argv += [
+        "--slots",
+        str(SLOTS),
+        "--context",
+        str(CONTEXT),
+        "--threads",
+        str(threads),
+        "--served-name",
+        "m",
+    ]
+    with process(argv, log) as child:
+        yield wait_ready("skep", child, port, log)
+
+
+@contextmanager
+def reference(model: str, threads: int, folder: Path) -> Iterator[Server]:
+    port, log = free_port(), folder / "reference.log"
+    argv = [
+        sys.executable,
+        __file__,
+        "--serve-reference",
+        str(port),
+        "--model",
+        model,
+        "--threads",
+        str(threads),
+    ]
+    with process(argv, log) as child:
+        yield wait_ready("reference", child, port, log)
+
+
+# The client ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Answer(asyncio.Protocol):
+    """One request on one connection; as cheap as possible, so that the server is what is measured."""
+
+    request: bytes
+    done: asyncio.Future[None]
+    sent_s: float = 0.0
+    first_s: float = 0.0
+    tail: bytes = b""
+    gaps_s: list[float] = field(default_factory=list)
+    _at_s: float = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the request."""
+        self.sent_s = time.perf_counter()
+        transport.write(self.request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Note when text comes, and keep the end of the stream."""
+        if b'"content":"' in data or b'"text":"' in data:
+            now = time.perf_counter()
+            if self.first_s:
+                self.gaps_s.append(now - self._at_s)
+            elif b'"content":""' not in data or data.count(b'"content":"') > 1:
+                self.first_s = now
+            self._at_s = now
+        self.tail = (self.tail + data)[-2048:]
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """The answer is whole, or cut."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+    @property
+    def tokens(self) -> int:
+        """Return the number of tokens by the server's usage."""
+        if b"[DONE]" not in self.tail:
+            sys.exit(f"a stream was cut: {self.tail[-300:]!r}")
+        return int(self.tail.rpartition(b'"completion_tokens":')[2].split(b",")[0].split(b"}")[0])
+
+
+def chat_request(port: int, text: str, max_tokens: int) -> bytes:
+    body = json.dumps({
+        "model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "temperature": 0,
+        "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True},
+    }).encode()  # fmt: skip
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+    )
+    return (head + f"content-length: {len(body)}\r\nconnection: close\r\n\r\n").encode() + body
+
+
+async def ask(server: Server, text: str, max_tokens: int) -> Answer:
+    loop = asyncio.get_running_loop()
+    request = chat_request(server.port, text, max_tokens)
+    _, answer = await loop.create_connection(
+        lambda: Answer(request, loop.create_future()), "127.0.0.1", server.port
+    )
+    await answer.done
+    return answer
+
+
+COLORS = ("sky", "grass", "sun", "sea", "snow", "coal", "rose", "sand")
+
+
+def question(number: int) -> str:
+    return f"what color is the {COLORS[number % len(COLORS)]}? " + "and " * (number % 5)
+
+
+# What is measured ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Throughput:
+    """One run."""
+
+    tokens_per_s: float
+    cpu_us_per_token: float
+
+
+async def throughput(server: Server, streams: int, tokens: int, requests: int) -> Throughput:
+    cpu, begun = server.cpu_s(), time.perf_counter()
+
+    async def one(number: int) -> int:
+        return sum([(await ask(server, question(number + turn), tokens)).tokens for turn in range(requests)])
+
+    counts = await asyncio.gather(*(one(number) for number in range(streams)))
+    wall, total = time.perf_counter() - begun, sum(counts)
+    return Throughput(total / wall, (server.cpu_s() - cpu) / total * 1e6)
+
+
+async def first_token_ms(server: Server, number: int) -> float:
+    answer = await ask(server, question(number), 4)
+    return (answer.first_s - answer.sent_s) * 1e3
+
+
+async def health_p99_ms(server: Server, streams: int, tokens: int) -> tuple[float, float, int]:
+    load = asyncio.gather(*(ask(server, question(number), tokens) for number in range(streams)))
+    times: list[float] = []
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    while not load.done():
+        begun = time.perf_counter()
+        writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        times.append((time.perf_counter() - begun) * 1e3)
+        await asyncio.sleep(0.002)
+    writer.close()
+    await load
+    return statistics.median(times), statistics.quantiles(times, n=100)[98], len(times)
+
+
+def in_turn(rounds: int) -> Iterator[tuple[int, int]]:
+    """Yield pairs in the order A B, B A, and so on."""
+    for number in range(rounds):
+        yield (0, 1) if number % 2 == 0 else (1, 0)
+
+
+def ratio_row(name: str, ours: list[float], theirs: list[float], form: str) -> str:
+    ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
+    mid, low, high = statistics.median(ratios), ratios[0], ratios[-1]
+    return (
+        f"| {name} | {statistics.median(ours):{form}} | {statistics.median(theirs):{form}} "
+        f"| **{mid:.2f}×** | {low:.2f}–{high:.2f} |"
+    )
+
+
+async def measure(servers: list[Server], args: argparse.Namespace) -> Iterator[str]:
+    rows: list[str] = []
+    for server in servers:
+        await throughput(server, 4, 32, 1)  # Warm up: caches, templates, lazily loaded code.
+    for streams in STREAMS:
+        found: list[list[Throughput]] = [[], []]
+        requests = max(1, 24 // streams)
+        for order in in_turn(args.rounds):
+            for index in order:
+                found[index].append(await throughput(servers[index], streams, args.tokens, requests))
+        speeds = [[one.tokens_per_s for one in each] for each in found]
+        costs = [[one.cpu_us_per_token for one in each] for each in found]
+        rows.append(ratio_row(f"tokens/s, {streams} streams", *speeds, ".0f"))
+        rows.append(ratio_row(f"CPU µs a token, {streams} streams", *costs, ".0f"))
+    for name, turn in (("new prompt", lambda number: number), ("cached prefix", lambda _number: 3)):
+        rows.append(
+            ratio_row(f"first token ms, idle, {name}", *await first_tokens(servers, turn, args.rounds), ".2f")
+        )
+    return iter(rows)
+
+
+async def first_tokens(servers: list[Server], turn: Callable[[int], int], rounds: int) -> list[list[float]]:
+    found: list[list[float]] = [[], []]
+    for number, order in enumerate(in_turn(rounds * 8)):
+        for index in order:
+            found[index].append(await first_token_ms(servers[index], turn(number)))
+    return found
+
+
+async def main(args: argparse.Namespace) -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cpu_to_ready = []
+        for _ in range(3):
+            with skep_worker(args.model, args.threads, folder) as one:
+                cpu_to_ready.append(one.cpu_to_ready_s)
+        ours = stack.enter_context(skep_worker(args.model, args.threads, folder))
+        cpu_to_ready.append(ours.cpu_to_ready_s)
+        theirs = stack.enter_context(reference(args.model, args.threads, folder))
+        rows = list(await measure([ours, theirs], args))
+        median_ms, p99_ms, count = await health_p99_ms(ours, 32, args.tokens * 3)
+    print(f"`{Path(args.model).name}`, {args.threads} thread(s), {SLOTS} slots, context {CONTEXT}, "
+          f"{args.tokens} tokens an answer, {args.rounds} rounds; {os.cpu_count()} cores, {platform.machine()}, "
+          f"Python {platform.python_version()}.\n")  # fmt: skip
+    print("| | skep | llama.cpp's server | ratio | range |")
+    print("| --- | --- | --- | --- | --- |")
+    print("\n".join(rows))
+    print(f"\n- CPU from start to ready: {statistics.median(cpu_to_ready):.2f} s "
+          f"({min(cpu_to_ready):.2f}–{max(cpu_to_ready):.2f}; reference {theirs.cpu_to_ready_s:.2f} s).")  # fmt: skip
+    print(
+        f"- `/health` while 32 streams decode: median {median_ms:.2f} ms, p99 {p99_ms:.2f} ms over {count} requests."
+    )
+
+
+def arguments() -> argparse.Namespace:
+    from skep.runtime.models import TINY
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default=str(TINY))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--serve-reference", type=int, default=0, metavar="PORT", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = arguments()
+    if given.serve_reference:
+        serve_reference(given.model, given.serve_reference, given.threads)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(given))

@@ -22,6 +22,7 @@ from pathlib import Path
 import corpus
 from architecture import SPM, TINY, Weights, noise, random_weights
 from broken import write_broken
+from encoder import write_encoder
 from vocabulary import Bpe, sentencepiece
 from writing import bpe_tokenizer, read_weights, spm_tokenizer, write_adapter, write_model
 
@@ -45,6 +46,7 @@ def build(folder: Path, weights: Weights) -> None:
         folder / "spm-f16.gguf", SPM, sentencepiece(text), random_weights(SPM, seed=3), name="skep-spm",
         tokenizer=spm_tokenizer,
     )  # fmt: skip
+    write_encoder(folder / "bert-f32.gguf", text)
     write_adapter(folder / "tiny-lora.gguf", _adapter(), alpha=32.0)
     broken = folder / "broken"
     broken.mkdir(exist_ok=True)

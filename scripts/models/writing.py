@@ -47,7 +47,7 @@ def write_model(
         writer.add_chat_template(template)
     for tensor, values in weights.items():
         _add(writer, tensor, values, file_type)
-    _finish(writer)
+    finish(writer)
 
 
 def bpe_tokenizer(writer: gguf.GGUFWriter, tokens: Tokens) -> None:
@@ -83,7 +83,7 @@ def write_adapter(path: Path, factors: dict[str, tuple[np.ndarray, np.ndarray]],
     for name, (a, b) in factors.items():
         writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(a, np.float32))
         writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b, np.float32))
-    _finish(writer)
+    finish(writer)
 
 
 def read_weights(path: Path) -> Weights:
@@ -102,7 +102,8 @@ def _add(writer: gguf.GGUFWriter, name: str, values: np.ndarray, file_type: str)
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
 
-def _finish(writer: gguf.GGUFWriter) -> None:
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Write everything that was added, and close."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

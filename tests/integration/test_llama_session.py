@@ -28,7 +28,7 @@ from skep.runtime.backend import LoadOptions, Row, SessionOptions
 from skep.runtime.llama import LlamaBackend
 from skep.runtime.llama.model import LlamaModel
 from skep.runtime.llama.session import LlamaSession
-from skep.runtime.models import BROKEN, SPM, TINY, TINY_LORA, TINY_Q8
+from skep.runtime.models import BERT, BROKEN, SPM, TINY, TINY_LORA, TINY_Q8
 from skep.runtime.sampling import SamplingParams
 
 pytestmark = pytest.mark.llama
@@ -348,6 +348,16 @@ def test_a_row_without_logits_is_typed(session: LlamaSession, row: int) -> None:
             session.logits(row)
 
 
+def test_every_row_of_a_sequence_may_want_logits(tiny: LlamaModel, session: LlamaSession) -> None:
+    tokens = tiny.tokenize(chat("what color is the sky?"), parse_special=True)
+    session.decode([Row(token, i, 0, wants_logits=True) for i, token in enumerate(tokens)])
+    together = [session.logits(i).copy() for i in range(len(tokens))]
+    session.sequence_remove(0, 0, -1)
+    feed(session, tokens[:4])
+    assert np.allclose(session.logits(3), together[3], atol=0.05)
+    assert not np.allclose(together[2], together[3], atol=0.05)
+
+
 def test_a_foreign_or_closed_sampler_is_typed(session: LlamaSession) -> None:
     feed(session, [1])
     sampler = session.make_sampler(GREEDY)
@@ -486,6 +496,22 @@ def test_embeddings_are_vectors_that_depend_on_the_text(tiny: LlamaModel) -> Non
         assert np.allclose(session.embedding(0), first, atol=1e-3)
         with pytest.raises(InvalidBatch):
             session.embedding(1)
+
+
+def test_an_encoder_embeds_and_does_nothing_else(backend: LlamaBackend) -> None:
+    options = SessionOptions(sequences=2, context=512, batch_rows_max=512, threads=1, embeddings=True)
+    with backend.load(BERT, LoadOptions()) as model:
+        with pytest.raises(InvalidInput, match="only embeds"):
+            model.open_session(OPTIONS)
+        with model.open_session(options) as session:
+            tokens = model.tokenize("what color is the sky?")
+            session.decode(rows(tokens))
+            first = session.embedding(0)
+            session.decode(rows(model.tokenize("say tiger")) + rows(tokens, sequence=1))
+            assert np.allclose(session.embedding(1), first, atol=1e-5)
+            assert not np.allclose(session.embedding(0), first)
+            with pytest.raises(InvalidBatch, match="position"):
+                session.decode([Row(5, 128, 0, wants_logits=True)])
 
 
 def test_embeddings_need_a_session_for_them(session: LlamaSession) -> None:

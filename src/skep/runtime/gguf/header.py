@@ -1,13 +1,12 @@
 """What a GGUF header says, as data: metadata, tensors, and the terms of a memory estimate."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
+from skep.policy.fit import CACHE_BYTES
 from skep.runtime.gguf.tables import FILE_TYPES
-
-CACHE_ELEMENT_BYTES: Final = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
 
 class ArrayValue(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +47,7 @@ class MemoryTerms(msgspec.Struct, frozen=True, kw_only=True):
     def cache_bytes(self, positions: int, *, type_k: str = "f16", type_v: str = "f16") -> int:
         """Return the bytes of a KV cache of `positions` over all sequences; an upper bound for sliding windows."""
         per_position = (
-            self.cache_elements_k * CACHE_ELEMENT_BYTES[type_k]
-            + self.cache_elements_v * CACHE_ELEMENT_BYTES[type_v]
+            self.cache_elements_k * CACHE_BYTES[type_k] + self.cache_elements_v * CACHE_BYTES[type_v]
         )
         return round(positions * per_position)
 
@@ -97,6 +95,17 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     def has_pooling(self) -> bool:
         """True when the model says how its embeddings are pooled."""
         return f"{self.architecture}.pooling_type" in self.metadata
+
+    @property
+    def only_embeds(self) -> bool:
+        """True for an encoder, which sees a whole text at once and generates nothing."""
+        return self.metadata.get(f"{self.architecture}.attention.causal") is False
+
+    @property
+    def positions_max(self) -> int | None:
+        """How many positions the model has learned embeddings for; None when its positions are computed."""
+        learned = (tensor for tensor in self.tensors if tensor.name == "position_embd.weight")
+        return next((tensor.shape[1] for tensor in learned if len(tensor.shape) > 1), None)
 
     @property
     def splits(self) -> int:

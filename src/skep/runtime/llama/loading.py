@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from skep.errors import InvalidInput, SkepError
-from skep.errors.runtime import DeviceMissing
+from skep.errors.runtime import DeviceMissing, UnsupportedArchitecture
 from skep.runtime import gguf
 from skep.runtime.backend import LoadOptions, MemoryUse
 from skep.runtime.llama import memory
@@ -77,6 +77,7 @@ def load_model(
             raise load_failure(library.log.complaint(mark), path=str(path))
         try:
             held = memory.buffers(library.log.since(mark))
+            _check_kind(library, handle, path)
             _check_offload(options, held)
             adapters = tuple(
                 _load_adapter(library, handle, name, scale) for name, scale in options.lora_adapters
@@ -130,6 +131,14 @@ def _gpu_layers(options: LoadOptions) -> int:
     if not options.devices:
         return 0
     return ALL_LAYERS if options.gpu_layers < 0 else min(options.gpu_layers, ALL_LAYERS)
+
+
+def _check_kind(library: Library, handle: int, path: Path) -> None:
+    """Refuse what `decode` cannot run: it would read the output of an encoder that never ran."""
+    if library.api.llama_model_has_encoder(handle) and library.api.llama_model_has_decoder(handle):
+        raise UnsupportedArchitecture(
+            f"{path} is an encoder-decoder model, which skep does not run", path=str(path)
+        )
 
 
 def _check_offload(options: LoadOptions, held: MemoryUse) -> None:

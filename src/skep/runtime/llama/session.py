@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from skep.errors import SkepError
+from skep.errors import InvalidInput, SkepError
 from skep.errors.runtime import DecodeAborted, DecodeFailed, InvalidBatch, NoCacheSlot
 from skep.runtime.backend import MemoryUse, Row, Sampler, SessionOptions
 from skep.runtime.llama.batch import RowBuffer
@@ -41,6 +41,8 @@ class LlamaSession(Native):
         self._api: Any = library.api
         self._model = model
         self.options = options
+        if model.header.only_embeds and not options.embeddings:
+            raise InvalidInput(f"{model.info.name} only embeds; open the session with embeddings=True")
         opened = open_context(library, model.loaded.handle, options, _cache_shape(model))
         self._context = opened.handle
         self._memory = opened.memory
@@ -52,6 +54,8 @@ class LlamaSession(Native):
             self._api.llama_free(self._context)
             raise
         self._vocab_size = model.info.vocab_size
+        # Past its learned positions a model reads beyond a table, and the library aborts.
+        self._positions_max = min(options.context, model.header.positions_max or options.context)
         self._embedding_size = model.info.embedding_size
         self._cache: int | None = self._api.llama_get_memory(self._context)
         self._rows = RowBuffer(options.batch_rows_max, wants_all=options.embeddings)
@@ -76,7 +80,7 @@ class LlamaSession(Native):
         wrong = rows_buffer.fill(
             rows,
             vocab_size=self._vocab_size,
-            positions_max=self.options.context,
+            positions_max=self._positions_max,
             sequences=self.options.sequences,
         )
         if wrong:

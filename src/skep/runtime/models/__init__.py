@@ -21,10 +21,13 @@ TINY_LORA: Final = FOLDER / "tiny-lora.gguf"
 """A LoRA adapter of TINY with random factors: it changes what the model says."""
 SPM: Final = FOLDER / "spm-f16.gguf"
 """A second tokenizer family (SentencePiece, byte fallback); random weights, so its text means nothing."""
+BERT: Final = FOLDER / "bert-f32.gguf"
+"""An encoder that only embeds (WordPiece vocabulary, mean pooling, 128 positions); random weights."""
 MICRO: Final = FOLDER / "broken" / "micro.gguf"
 """The sound model of which the broken ones are made; random weights."""
 
 PINS: Final[dict[str, str]] = {
+    "bert-f32.gguf": "8e813e19e4d3c800b74aed580b0f378981b68a2c217cbbf93f5dbf03bae5b965",
     "broken/duplicate-token.gguf": "ddee733100bbbec7b0f740fca79a9db679e4b48f5cc3ea01c6373b1f92d3b2dc",
     "broken/empty.gguf": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "broken/lying-key-count.gguf": "eb5397710d54b9dd709e1a2cf2b3144c36ab46a2f31d9713ea745ef25258a45b",
@@ -44,7 +47,7 @@ PINS: Final[dict[str, str]] = {
     "broken/wrong-version.gguf": "ea3935bd7acd663c51e2f02562e43f90bc260545c18733764099a61846a11a2a",
     "spm-f16.gguf": "147c0b5ee0c3542b90203f55ca7261317061545b36b14b2edc6faddaf0933145",
     "tiny-f16.gguf": "238a76031476af1fa98dae87254ac651fe5b0110c369ae0a753e35b8225b36a9",
-    "tiny-lora.gguf": "c83659965aef7c65c4d25ecff522a43c984b21f49cd8daec9c5b6c2e64eb05da",
+    "tiny-lora.gguf": "3a5dab5dac647f4cee7383b2dda9d8da5326f857e4fdf48ae7fa46fd9a6a422c",
     "tiny-q8_0.gguf": "c0788c2a37c5779254a914e432df14e304d0087b9bf9eafedb4fb6dd1720c18d",
 }
 """File, relative to this folder → sha256. `scripts/models/make.py --write` keeps it."""

@@ -246,7 +246,13 @@ class _Step:
             actions=options.actions,
             mask=lambda: action_mask(self.trace, self.workload, options.safeguards, options.actions),
             lookahead=make_lookahead(
-                driver, spec, self.target, self._reward, options.safeguards, options.reference
+                driver,
+                spec,
+                self.target,
+                self._reward,
+                options.safeguards,
+                options.reference,
+                options.actions,
             ),
             namespace=self.workload.namespace,
             deployment=self.workload.name,

@@ -1,0 +1,175 @@
+"""Every trace that actions can make of one trace, each simulated once: what look-ahead and the environments run on.
+
+A variant is a node of a graph, an action an edge. The simulation is deterministic, so a variant's outcome is a fact
+that may be kept; numbers live in arrays, so that many environments step at once by indexing. Bounded: when
+`VARIANTS_MAX` is reached the graph begins anew with what the caller says is in use.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from skep.arena.actions import NOOP, apply_action
+from skep.arena.observation import STATE_FIELDS, Observation, state_vector
+from skep.arena.policies.base import Outlook
+from skep.arena.rewards import RewardFunction, RewardInput
+from skep.arena.safeguards import Safeguards
+from skep.arena.trace.trace import Trace
+from skep.arena.workload import Resources, WorkloadRef, find_resources
+
+VARIANTS_MAX: Final = 200_000
+UNKNOWN: Final = -1
+FEATURES: Final = (*STATE_FIELDS, "short_cpu", "short_memory", "oom_killed", "ready")
+"""What an environment shows: the state vector, and shares (0 to 1) of pods short of CPU, of memory, killed, ready."""
+Floats = npt.NDArray[np.float32]
+Simulate = Callable[[Trace], Observation]
+
+
+class VariantGraph:
+    """The variants of one workload in one trace, for one target, reward and set of actions."""
+
+    def __init__(
+        self,
+        trace: Trace,
+        workload: WorkloadRef,
+        target: int,
+        simulate: Simulate,
+        *,
+        actions: Sequence[str],
+        reward: RewardFunction,
+        safeguards: Safeguards = Safeguards(),  # noqa: B008 - a frozen value
+        reference: Resources | None = None,
+        variants_max: int = VARIANTS_MAX,
+    ) -> None:
+        self.workload, self.target, self.actions = workload, target, tuple(actions)
+        self._simulate, self._reward, self._safeguards = simulate, reward, safeguards
+        self._reference, self._variants_max = reference, variants_max
+        self.simulations = 0
+        self._clear()
+        self.root = self.add(trace)
+
+    def __len__(self) -> int:
+        return len(self._traces)
+
+    def add(self, trace: Trace) -> int:
+        """Return the number of a variant; the same trace has the same number."""
+        known = self._numbers.get(trace.events)
+        if known is not None:
+            return known
+        number = len(self._traces)
+        self._numbers[trace.events] = number
+        self._traces.append(trace)
+        self._outlooks.append(None)
+        if number == len(self.next):
+            self._grow()
+        self.next[number] = UNKNOWN
+        self.is_simulated[number] = False
+        return number
+
+    def trace(self, variant: int) -> Trace:
+        """Return a variant's trace."""
+        return self._traces[variant]
+
+    def after(self, variant: int, action: int) -> int:
+        """Return the variant after an action; a blocked or idle one leads back to itself."""
+        found = int(self.next[variant, action])
+        if found == UNKNOWN:
+            name = self.actions[action]
+            changed = apply_action(self._traces[variant], self.workload, name, self._safeguards)[0]
+            found = self.next[variant, action] = self.add(changed)
+        return int(found)
+
+    def outlook(self, variant: int) -> Outlook:
+        """Return what a variant's simulation shows; it is simulated on first sight."""
+        known = self._outlooks[variant]
+        if known is None:
+            known = self._outlooks[variant] = self._look(self._traces[variant])
+            self.simulations += 1
+            self.features[variant] = features_of(known, self.target)
+            self.rewards[variant] = known.reward
+            self.is_goal[variant] = known.observation.is_goal(self.target)
+            self.is_simulated[variant] = True
+        return known
+
+    def mask(self, variant: int) -> npt.NDArray[np.int8]:
+        """Tell which actions would change a variant; noop always may."""
+        return np.array(
+            [
+                name == NOOP or self.after(variant, number) != variant
+                for number, name in enumerate(self.actions)
+            ],
+            dtype=np.int8,
+        )
+
+    def prepare(
+        self, variants: npt.NDArray[np.int64], actions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Return the variants after actions, all of them simulated; what is known already costs an index."""
+        found = self.next[variants, actions]
+        for at in np.flatnonzero(found == UNKNOWN):
+            found[at] = self.after(int(variants[at]), int(actions[at]))
+        for at in np.flatnonzero(~self.is_simulated[found]):
+            self.outlook(int(found[at]))
+        return found
+
+    def is_full(self) -> bool:
+        """Tell whether the bound is reached, so that `begin_anew` is due."""
+        return len(self._traces) >= self._variants_max
+
+    def begin_anew(self, used: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Forget all but the root and the variants in use; return the new numbers of those."""
+        root, kept = self._traces[self.root], {int(one): self._traces[one] for one in used}
+        self._clear()
+        self.root = self.add(root)
+        self.outlook(self.root)
+        numbers = {old: self.add(trace) for old, trace in kept.items()}
+        for number in numbers.values():
+            self.outlook(number)
+        return np.array([numbers[int(one)] for one in used], dtype=np.int64)
+
+    def _look(self, trace: Trace) -> Outlook:
+        seen, resources = self._simulate(trace), find_resources(trace, self.workload)
+        given = RewardInput(
+            observation=seen,
+            resources=resources,
+            target=self.target,
+            reference=self._reference,
+            safeguards=self._safeguards,
+        )
+        return Outlook(observation=seen, resources=resources, reward=self._reward(given).value)
+
+    def _clear(self) -> None:
+        self._numbers: dict[tuple[bytes, ...], int] = {}
+        self._traces: list[Trace] = []
+        self._outlooks: list[Outlook | None] = []
+        self.next = np.full((64, len(self.actions)), UNKNOWN, dtype=np.int64)
+        self.features: Floats = np.zeros((64, len(FEATURES)), dtype=np.float32)
+        self.rewards = np.zeros(64, dtype=np.float64)
+        self.is_goal = np.zeros(64, dtype=bool)
+        self.is_simulated = np.zeros(64, dtype=bool)
+
+    def _grow(self) -> None:
+        def doubled(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+            return np.concatenate([array, np.zeros_like(array)])
+
+        self.next, self.features, self.rewards = (
+            doubled(self.next),
+            doubled(self.features),
+            doubled(self.rewards),
+        )  # type: ignore[assignment]
+        self.is_goal, self.is_simulated = doubled(self.is_goal), doubled(self.is_simulated)  # type: ignore[assignment]
+
+
+def features_of(outlook: Outlook, target: int) -> tuple[float, ...]:
+    """Return the numbers of `FEATURES`."""
+    seen = outlook.observation
+    pods = max(1, seen.total)
+    return (
+        *state_vector(seen, outlook.resources, target),
+        min(1.0, seen.reasons.get("Insufficient cpu", 0) / pods),
+        min(1.0, seen.reasons.get("Insufficient memory", 0) / pods),
+        min(1.0, seen.oom_killed / pods),
+        min(1.0, seen.ready / pods),
+    )

@@ -7,6 +7,7 @@ answer has ended is dropped and the connection closes after that answer, which i
 
 import asyncio
 import math
+from typing import cast
 
 import httptools
 import msgspec
@@ -44,7 +45,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._in_head = self._is_busy = False
         self._head_bytes = self._read_bytes = 0
-        self._is_closing = False
+        self._is_closing = self._is_declining = False
         self._is_chunked = False
         self._paused = False
         self.deadline_s = math.inf
@@ -53,9 +54,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound the buffers, or refuse the connection."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are not of asyncio's class.
+        self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes)
         if self._service.connected(self):
             self._idle()
         else:
@@ -101,8 +101,8 @@ class ClientConnection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return  # An offer to speak another protocol is ignored; its answer closes the connection.
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade(data[offer.args[0] :])
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as error:
@@ -117,6 +117,8 @@ class ClientConnection(asyncio.Protocol):
         """A request starts; while another is being answered, that is pipelining."""
         if self._is_busy or self._is_closing:
             self._incoming.keep_alive = False
+            return
+        if self._is_declining:
             return
         self._in_head, self._head_bytes = True, self._read_bytes
         self._incoming = Incoming()
@@ -172,6 +174,8 @@ class ClientConnection(asyncio.Protocol):
         """The request is whole: answer it."""
         if self._is_busy or self._is_closing:
             return
+        if self._parser.should_upgrade() and self._incoming.has_body:
+            return  # The parser stops before the body of a request that offers an upgrade.
         self._is_busy = True
         self.deadline_s = math.inf
         try:
@@ -180,6 +184,17 @@ class ClientConnection(asyncio.Protocol):
                 self._exchange.start()
         except SkepError as error:
             self.refuse(error, None)
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on in HTTP/1.1 after an offer to speak another protocol (RFC 9110, section 7.8): read the body anew."""
+        if self._is_busy or self._is_closing or self._is_declining:
+            return
+        self._is_declining = True
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(self._incoming.framing_head())
+        self._is_declining = False
+        if rest:
+            self.data_received(rest)
 
     # What the exchange tells.
 

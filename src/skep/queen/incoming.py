@@ -33,6 +33,16 @@ class Incoming(msgspec.Struct):
         """True when the client waits for 100 before it sends the body."""
         return self.version == "1.1" and self.header(b"expect").lower() == b"100-continue"
 
+    @property
+    def has_body(self) -> bool:
+        """True when the head announces a body."""
+        return self.header(b"content-length") not in (b"", b"0") or bool(self.header(b"transfer-encoding"))
+
+    def framing_head(self) -> bytes:
+        """Return a head that frames the body in the same way and says nothing else."""
+        framing = [pair for pair in self.headers if pair[0] in (b"content-length", b"transfer-encoding")]
+        return head.request_head(b"POST", b"/", [(b"host", b"x"), *framing])
+
     def header(self, name: bytes) -> bytes:
         """Return the first header of this lower-case name, b"" when there is none."""
         return next((value for one, value in self.headers if one == name), b"")

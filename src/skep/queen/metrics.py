@@ -6,7 +6,7 @@ Prometheus' exporters of OpenTelemetry write them.
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -16,10 +16,14 @@ from skep.queen.exchange import Request
 from skep.queen.outcome import Outcome
 from skep.queen.registry import Registry
 from skep.queen.service import Service
+from skep.telemetry.metrics import (
+    DURATION_S_BUCKETS,
+    FIRST_TOKEN_S_BUCKETS,
+    PER_TOKEN_S_BUCKETS,
+    new_registry,
+    render,
+)
 
-DURATION_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-FIRST_TOKEN_S = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-PER_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _LABELS = ("gen_ai_request_model", "pool_id", "node_id")
 _OPERATIONS = {
@@ -33,26 +37,26 @@ class Metrics:
     """The registry, and the listener that fills it."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self._duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "From a whole request to the end of its answer.",
             (*_LABELS, "gen_ai_operation_name", "error_type"),
-            buckets=DURATION_S,
+            buckets=DURATION_S_BUCKETS,
             registry=self.registry,
         )
         self._first_token = Histogram(
             "gen_ai_server_time_to_first_token_seconds",
             "From a whole request to the first token of its stream.",
             _LABELS,
-            buckets=FIRST_TOKEN_S,
+            buckets=FIRST_TOKEN_S_BUCKETS,
             registry=self.registry,
         )
         self._per_token = Histogram(
             "gen_ai_server_time_per_output_token_seconds",
             "Time between tokens after the first.",
             _LABELS,
-            buckets=PER_TOKEN_S,
+            buckets=PER_TOKEN_S_BUCKETS,
             registry=self.registry,
         )
         self._tokens = Histogram(
@@ -69,11 +73,14 @@ class Metrics:
             registry=self.registry,
         )
         self._events = Counter("skep_gateway_events", "Streamed events forwarded.", registry=self.registry)
+        self._unknown = Counter(
+            "skep_unknown_fields", "Fields of nodes' messages that were ignored.", registry=self.registry
+        )
         self._queue_s = Histogram(
             "skep_gateway_queue_seconds",
             "Time that a request waited for a replica.",
             ("model",),
-            buckets=FIRST_TOKEN_S,
+            buckets=FIRST_TOKEN_S_BUCKETS,
             registry=self.registry,
         )
 
@@ -99,13 +106,18 @@ class Metrics:
         if outcome.tokens_out:
             self._tokens.labels(*labels, "output").observe(outcome.tokens_out)
 
+    def unknown_fields(self, count: int) -> None:
+        """Count fields that this version does not know."""
+        if count:
+            self._unknown.inc(count)
+
     def watch(self, registry: Registry, dispatcher: Dispatcher, service: Service) -> None:
         """Also show what the registry and the gateway hold at the moment of a scrape."""
         self.registry.register(_Present(registry, dispatcher, service))
 
     def text(self) -> bytes:
         """Return the exposition."""
-        return generate_latest(self.registry)
+        return render(self.registry)
 
 
 class _Present(Collector):

@@ -157,7 +157,9 @@ class Registry:
 
     def _advance(self, node: Node, event: NodeEvent) -> None:
         before, node.state = node.state, life.advance(node.state, event)
-        log.info(f"node_{event}", node_id=node.node_id, before=before.value, after=node.state.value)
+        log.info(
+            "node_state", node_id=node.node_id, cause=event.value, before=before.value, after=node.state.value
+        )
 
     def _changed(self) -> None:
         for listener in self._listeners:

@@ -1,14 +1,15 @@
 """What chat and text completions share: submitting the choices, streaming or collecting them, and the usage."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 from skep.errors import SkepError
 from skep.runtime.job import Job
-from skep.runtime.request import Event, Finished, GenerationRequest
+from skep.runtime.request import Event, Finished, GenerationRequest, Started
 from skep.wire.openai.sampling import SamplingFields
-from skep.worker.chunks import DONE_EVENT, Envelope
+from skep.worker.chunks import DONE_EVENT, Envelope, encode_json
 from skep.worker.metrics import JobMeter
 from skep.worker.request import Request
 from skep.worker.service import Service
@@ -92,9 +93,35 @@ async def answer(
         await work()
 
 
-def wants_usage(fields: SamplingFields) -> bool:
-    """True when the stream shall end with a usage chunk."""
-    return fields.stream_options is not None and fields.stream_options.include_usage
+def envelope(service: Service, fields: SamplingFields, answer_id: str, kind: str) -> Envelope:
+    """Return what the chunks of a stream share."""
+    return Envelope(
+        id=answer_id,
+        created=int(time.time()),
+        model=service.served_name,
+        kind=kind,
+        include_usage=fields.stream_options is not None and fields.stream_options.include_usage,
+    )
+
+
+def whole(
+    service: Service, answer_id: str, kind: str, choices: Sequence[Mapping[str, Any]], tally: Tally
+) -> bytes:
+    """Return a whole answer's body."""
+    return encode_json({
+        "id": answer_id,
+        "object": kind,
+        "created": int(time.time()),
+        "model": service.served_name,
+        "choices": choices,
+        "usage": tally.usage(),
+        "system_fingerprint": None,
+    })  # fmt: skip
+
+
+def seed_of(events: Sequence[Event]) -> int | None:
+    """Return the seed that a job was started with: given, or chosen and told here."""
+    return next((event.seed for event in events if isinstance(event, Started)), None)
 
 
 def job_ids(answer_id: str, count: int) -> list[str]:

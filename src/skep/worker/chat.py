@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from skep.runtime.job import Job
 from skep.runtime.request import Constraint, Event, Finished, GenerationRequest, Token
 from skep.wire.openai import ChatMessage, ChatRequest, ToolCall
 from skep.wire.openai.chat import NamedToolChoice
@@ -13,7 +14,6 @@ from skep.worker.answers import Tally
 from skep.worker.calls import CallScanner, forced_schema
 from skep.worker.chunks import (
     ChatChunks,
-    Envelope,
     chat_logprobs,
     encode_json,
     finish_reason,
@@ -31,55 +31,52 @@ async def chat(service: Service, request: Request) -> None:
     """Answer a chat completion, streaming or whole."""
     body = await request.parse(ChatRequest, service.metrics.unknown_fields)
     service.check_model(body.model)
-    count = body.n or 1
     answer_id = request.header(b"x-skep-job-id") or new_id("chatcmpl")
     prompt = await _prompt(service, body)
-    requests = [
-        GenerationRequest(
-            job_id=job_id,
-            prompt=prompt,
-            max_tokens=body.tokens_max or service.options.context,
-            sampling=params_of(body, choice=choice),
-            stop=body.stops,
-            logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-            constraint=_constraint(body),
-            deadline_s=service.options.timeout_s,
-            ignore_end=bool(body.ignore_eos),
-            client=request.header(b"x-skep-client"),
-        )
-        for choice, job_id in enumerate(answers.job_ids(answer_id, count))
+    wanted = [
+        _generation(service, body, prompt, job_id, choice, client=request.header(b"x-skep-client"))
+        for choice, job_id in enumerate(answers.job_ids(answer_id, body.n or 1))
     ]
-    jobs = await answers.submit_all(service, requests)
+    jobs = await answers.submit_all(service, wanted)
 
     async def work() -> None:
         tally = Tally()
-        if not body.stream:
-            choices = await answers.collect_all(jobs)
-            whole = [_choice(body, index, events, tally) for index, events in enumerate(choices)]
-            fields = {"id": answer_id, "object": KIND_WHOLE, "created": service.created_now()}
-            fields |= {"model": service.served_name, "choices": whole, "usage": tally.usage()}
-            await request.answer(encode_json({**fields, "system_fingerprint": None}))
-            return
-        envelope = Envelope(
-            id=answer_id,
-            created=service.created_now(),
-            model=service.served_name,
-            kind=KIND_CHUNK,
-            include_usage=answers.wants_usage(body),
-        )
-        chunks = [ChatChunks(envelope, index) for index in range(count)]
-        writers = [ChatWriter(body, one, tally) for one in chunks]
-        opening = b"".join(one.opening() for one in chunks)
-        await answers.stream(request, jobs, writers, opening=opening, envelope=envelope, tally=tally)
+        if body.stream:
+            envelope = answers.envelope(service, body, answer_id, KIND_CHUNK)
+            chunks = [ChatChunks(envelope, index) for index in range(len(jobs))]
+            writers = [ChatWriter(body, job, one, tally) for (job, _), one in zip(jobs, chunks, strict=True)]
+            opening = b"".join(one.opening() for one in chunks)
+            await answers.stream(request, jobs, writers, opening=opening, envelope=envelope, tally=tally)
+        else:
+            found = await answers.collect_all(jobs)
+            choices = [_choice(body, index, events, tally) for index, events in enumerate(found)]
+            await request.answer(answers.whole(service, answer_id, KIND_WHOLE, choices, tally))
 
     await answers.answer(service, request, jobs, "/v1/chat/completions", work)
+
+
+def _generation(
+    service: Service, body: ChatRequest, prompt: tuple[int, ...], job_id: str, choice: int, *, client: str
+) -> GenerationRequest:
+    return GenerationRequest(
+        job_id=job_id,
+        prompt=prompt,
+        max_tokens=body.tokens_max or service.options.context,
+        sampling=params_of(body, choice=choice),
+        stop=body.stops,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        constraint=_constraint(body),
+        deadline_s=service.options.timeout_s,
+        ignore_end=bool(body.ignore_eos),
+        client=client,
+    )
 
 
 class ChatWriter:
     """One choice's events as chunks."""
 
-    def __init__(self, body: ChatRequest, chunks: ChatChunks, tally: Tally) -> None:
-        self._chunks, self._tally = chunks, tally
+    def __init__(self, body: ChatRequest, job: Job, chunks: ChatChunks, tally: Tally) -> None:
+        self._job, self._chunks, self._tally = job, chunks, tally
         self._logprobs = bool(body.logprobs)
         self._scanner = scanner_for(body)
 
@@ -98,7 +95,7 @@ class ChatWriter:
                     parts.append(text(event.text))
             elif isinstance(event, Finished):
                 self._tally.add(0, event)
-                parts.append(self._chunks.finish(finish_reason(event)))
+                parts.append(self._chunks.finish(finish_reason(event), self._job.seed))
         return b"".join(parts)
 
     def _write_scanned(self, events: Sequence[Event], scanner: CallScanner) -> bytes:
@@ -112,7 +109,9 @@ class ChatWriter:
                 shown, calls = scanner.finish()
                 parts += [self._chunks.text(shown)] if shown else []
                 parts += [self._chunks.calls(calls)] if calls else []
-                parts.append(self._chunks.finish("tool_calls" if calls else finish_reason(event)))
+                parts.append(
+                    self._chunks.finish("tool_calls" if calls else finish_reason(event), self._job.seed)
+                )
         return b"".join(parts)
 
 
@@ -147,6 +146,7 @@ def _choice(body: ChatRequest, index: int, events: list[Event], tally: Tally) ->
         "message": message,
         "logprobs": chat_logprobs(tokens, text_of_piece) if body.logprobs else None,
         "finish_reason": "tool_calls" if calls else finish_reason(end),
+        "seed": answers.seed_of(events),
     }
 
 

@@ -64,8 +64,8 @@ class ChoiceChunks:
         """Return a chunk with this text and its log-probabilities."""
         raise NotImplementedError
 
-    def finish(self, reason: str) -> bytes:
-        """Return the chunk that ends the choice."""
+    def finish(self, reason: str, seed: int) -> bytes:
+        """Return the chunk that ends the choice, and tells its seed."""
         raise NotImplementedError
 
 
@@ -76,8 +76,8 @@ class ChatChunks(ChoiceChunks):
         head = b'{"index":%d,"delta":{"content":' % self._index
         return head, b'},"logprobs":null,"finish_reason":null}'
 
-    def _choice(self, delta: dict[str, Any], *, logprobs: Any = None, reason: str | None = None) -> bytes:
-        body = {"index": self._index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+    def _choice(self, delta: dict[str, Any], **fields: Any) -> bytes:
+        body = {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": None, **fields}
         return self._envelope.chunk(encode_json(body))
 
     def opening(self) -> bytes:
@@ -97,9 +97,9 @@ class ChatChunks(ChoiceChunks):
         parts = [{"index": index, **msgspec.to_builtins(call)} for index, call in enumerate(calls)]
         return self._choice({"tool_calls": parts})
 
-    def finish(self, reason: str) -> bytes:
+    def finish(self, reason: str, seed: int) -> bytes:
         """Return the chunk with the finish reason."""
-        return self._choice({}, reason=reason)
+        return self._choice({}, finish_reason=reason, seed=seed)
 
 
 class TextChunks(ChoiceChunks):
@@ -113,9 +113,9 @@ class TextChunks(ChoiceChunks):
         body = {"index": self._index, "text": text, "logprobs": logprobs, "finish_reason": None}
         return self._envelope.chunk(encode_json(body))
 
-    def finish(self, reason: str) -> bytes:
+    def finish(self, reason: str, seed: int) -> bytes:
         """Return the chunk with the finish reason."""
-        body = {"index": self._index, "text": "", "logprobs": None, "finish_reason": reason}
+        body = {"index": self._index, "text": "", "logprobs": None, "finish_reason": reason, "seed": seed}
         return self._envelope.chunk(encode_json(body))
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from skep.runtime.job import Job
 from skep.runtime.request import Event, Finished, GenerationRequest, Token
 from skep.wire.openai import CompletionRequest
 from skep.worker import answers
 from skep.worker.answers import Tally
 from skep.worker.chunks import (
-    Envelope,
     TextChunks,
-    encode_json,
     finish_reason,
     text_logprobs,
     text_of_piece,
@@ -31,63 +30,65 @@ async def completions(service: Service, request: Request) -> None:
     service.check_model(body.model)
     count = body.n or 1
     answer_id = request.header(b"x-skep-job-id") or new_id("cmpl")
-    given = body.prompts or []
+    wanted = await _generations(service, body, answer_id, client=request.header(b"x-skep-client"))
+    echoes = [_echo(service, one) if body.echo else "" for one in body.prompts or () for _ in range(count)]
+    jobs = await answers.submit_all(service, wanted)
+
+    async def work() -> None:
+        tally = Tally()
+        if body.stream:
+            envelope = answers.envelope(service, body, answer_id, KIND)
+            chunks = [TextChunks(envelope, index) for index in range(len(jobs))]
+            writers = [
+                TextWriter(body, job, chunks[index], tally, prompt=index // count)
+                for index, (job, _) in enumerate(jobs)
+            ]
+            opening = b"".join(one.text(echo) for one, echo in zip(chunks, echoes, strict=True) if echo)
+            await answers.stream(request, jobs, writers, opening=opening, envelope=envelope, tally=tally)
+        else:
+            found = await answers.collect_all(jobs)
+            choices = [
+                _choice(body, index, events, echoes[index], tally, prompt=index // count)
+                for index, events in enumerate(found)
+            ]
+            await request.answer(answers.whole(service, answer_id, KIND, choices, tally))
+
+    await answers.answer(service, request, jobs, "/v1/completions", work)
+
+
+async def _generations(
+    service: Service, body: CompletionRequest, answer_id: str, *, client: str
+) -> list[GenerationRequest]:
     prompts = [
         tuple(await service.tokenize(one, parse_special=True)) if isinstance(one, str) else tuple(one)
-        for one in given
+        for one in body.prompts or ()
     ]
-    ids = iter(answers.job_ids(answer_id, len(prompts) * count))
-    requests = [
+    count = body.n or 1
+    ids = answers.job_ids(answer_id, len(prompts) * count)
+    return [
         GenerationRequest(
-            job_id=next(ids),
-            prompt=prompt,
+            job_id=job_id,
+            prompt=prompts[index // count],
             max_tokens=body.max_tokens or MAX_TOKENS_DEFAULT,
-            sampling=params_of(body, choice=choice),
+            sampling=params_of(body, choice=index % count),
             stop=body.stops,
             logprobs=body.logprobs,
             constraint=grammar_of(body),
             deadline_s=service.options.timeout_s,
             ignore_end=bool(body.ignore_eos),
-            client=request.header(b"x-skep-client"),
+            client=client,
         )
-        for prompt in prompts
-        for choice in range(count)
+        for index, job_id in enumerate(ids)
     ]
-    echoes = [_echo(service, one) if body.echo else "" for one in given for _ in range(count)]
-    jobs = await answers.submit_all(service, requests)
-
-    async def work() -> None:
-        tally = Tally()
-        if not body.stream:
-            found = await answers.collect_all(jobs)
-            whole = [
-                _choice(body, index, events, echoes[index], tally, prompt=index // count)
-                for index, events in enumerate(found)
-            ]
-            fields = {"id": answer_id, "object": KIND, "created": service.created_now()}
-            fields |= {"model": service.served_name, "choices": whole, "usage": tally.usage()}
-            await request.answer(encode_json({**fields, "system_fingerprint": None}))
-            return
-        envelope = Envelope(
-            id=answer_id,
-            created=service.created_now(),
-            model=service.served_name,
-            kind=KIND,
-            include_usage=answers.wants_usage(body),
-        )
-        chunks = [TextChunks(envelope, index) for index in range(len(jobs))]
-        writers = [TextWriter(body, one, tally, prompt=index // count) for index, one in enumerate(chunks)]
-        opening = b"".join(one.text(echo) for one, echo in zip(chunks, echoes, strict=True) if echo)
-        await answers.stream(request, jobs, writers, opening=opening, envelope=envelope, tally=tally)
-
-    await answers.answer(service, request, jobs, "/v1/completions", work)
 
 
 class TextWriter:
     """One choice's events as chunks. `prompt` is the number of its prompt."""
 
-    def __init__(self, body: CompletionRequest, chunks: TextChunks, tally: Tally, *, prompt: int) -> None:
-        self._chunks, self._tally, self._prompt = chunks, tally, prompt
+    def __init__(
+        self, body: CompletionRequest, job: Job, chunks: TextChunks, tally: Tally, *, prompt: int
+    ) -> None:
+        self._job, self._chunks, self._tally, self._prompt = job, chunks, tally, prompt
         self._logprobs = body.logprobs
         self._offset = 0
 
@@ -103,7 +104,7 @@ class TextWriter:
                     parts.append(text(event.text))
             elif isinstance(event, Finished):
                 self._tally.add(self._prompt, event)
-                parts.append(self._chunks.finish(finish_reason(event)))
+                parts.append(self._chunks.finish(finish_reason(event), self._job.seed))
         return b"".join(parts)
 
     def _with_logprobs(self, event: Token) -> bytes:
@@ -123,7 +124,13 @@ def _choice(
     if body.logprobs is not None:
         logprobs = text_logprobs(tokens, text_of_piece, 0, top=body.logprobs)
     text = echo + "".join(token.text for token in tokens)
-    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason(end)}
+    return {
+        "index": index,
+        "text": text,
+        "logprobs": logprobs,
+        "finish_reason": finish_reason(end),
+        "seed": answers.seed_of(events),
+    }
 
 
 def _echo(service: Service, prompt: str | list[int]) -> str:

@@ -37,7 +37,9 @@ class StartReporter:
     def failed(self, *, code: str, message: str, retryable: bool) -> None:
         """Tell why it gave up, also on stderr, and close the pipe."""
         report = Failed(code=code, message=message, retryable=retryable)
-        sys.stderr.write(start.encode(report).decode())  # First: who reads the pipe's end then finds it in the log.
+        sys.stderr.write(
+            start.encode(report).decode()
+        )  # First: who reads the pipe's end then finds it in the log.
         sys.stderr.flush()
         self._write(report)
         self.close()

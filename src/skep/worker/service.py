@@ -58,10 +58,6 @@ class Service:
         """Serve this engine from now on; `is_ready` is set when a token has come out of it."""
         self._engine, self._template = engine, template
 
-    def created_now(self) -> int:
-        """Return the time of an answer, in seconds since 1970."""
-        return int(time.time())
-
     @property
     def engine(self) -> Engine:
         """Return the engine. Raises: NotReady."""

@@ -7,7 +7,8 @@
 
 | file | what it alone knows |
 | --- | --- |
-| `worker` | one worker process: start, readiness by nonce, requests, end |
+| `worker` | one worker process: start, readiness by nonce, end |
+| `client` | its verbs over HTTP, every failure typed |
 | `launch` | its argv, environment and pipes |
 | `sse` | one stream of a worker, event by event |
 | `events` | collecting a stream, and what must hold of it |

@@ -5,20 +5,16 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-
-import aiohttp
-import msgspec
+from typing import Self
 
 from skep.errors import SkepError
 from skep.errors.harness import (
     HarnessError,
     WorkerDied,
-    WorkerHttpFailed,
     WorkerInvalidResponse,
     WorkerReadyTimeout,
     WorkerSpawnFailed,
@@ -26,6 +22,7 @@ from skep.errors.harness import (
 from skep.process import log
 from skep.process.owned import Exit
 from skep.testkit.harness import records
+from skep.testkit.harness.client import WorkerClient
 from skep.testkit.harness.launch import (
     READY_FAKE_S,
     READY_S,
@@ -35,11 +32,8 @@ from skep.testkit.harness.launch import (
     new_nonce,
 )
 from skep.testkit.harness.memory import MemoryLedger
-from skep.testkit.harness.sse import SseStream
 from skep.web.client import make_client
 from skep.wire import start
-from skep.wire.errors import decode_error
-from skep.wire.events import ExecuteRequest
 
 LOG_LINES = 200
 STOP_GRACE_S = 6.0
@@ -48,7 +42,7 @@ REAP_S = 1.0
 _POLL_S = 0.01
 
 
-class WorkerHarness:
+class WorkerHarness(WorkerClient):
     """A worker under test. Made by `start`; ends with `aclose` or by leaving its context.
 
     `port`, `base_url`, `worker_id`, `nonce` and `token` say where and who it is.
@@ -59,8 +53,9 @@ class WorkerHarness:
         self.worker_id, self.nonce, self.token = plan.worker_id, plan.nonce, plan.token
         self.port = launched.port
         self.base_url = f"http://127.0.0.1:{launched.port}"
-        self.memory = MemoryLedger(launched.child.pid)
-        self.client: aiohttp.ClientSession = make_client(self.base_url, token=plan.token, total_s=None)
+        super().__init__(
+            make_client(self.base_url, token=plan.token, total_s=None), MemoryLedger(launched.child.pid)
+        )
         self._record = records.open_record(self.worker_id, self._report_lines)
 
     # Lifetime ------------------------------------------------------------------------------------------------------
@@ -163,68 +158,6 @@ class WorkerHarness:
         """The last lines of the worker's log."""
         return "\n".join(log.tail(self._plan.log_path, LOG_LINES))
 
-    # Requests ------------------------------------------------------------------------------------------------------
-
-    async def execute(self, request: ExecuteRequest | Mapping[str, Any]) -> SseStream:
-        """Begin a job; collect its stream, or close it. Raises: WorkerHttpFailed (refused), WorkerDied."""
-        return await self.stream("/execute", request)
-
-    async def stream(self, path: str, body: Any, *, headers: Mapping[str, str] | None = None) -> SseStream:
-        """Begin any streaming POST. Raises: WorkerHttpFailed (also for a response that is no event stream), WorkerDied."""
-        response = await self._send("POST", path, body, headers)
-        if response.status != 200 or "text/event-stream" not in response.headers.get("content-type", ""):
-            async with response:
-                raise self._refusal(path, response.status, await response.read())
-        return SseStream(response, explain=self._death_soon)
-
-    async def health(self) -> dict[str, Any]:
-        """Return GET /health. Raises: WorkerHttpFailed, WorkerDied, WorkerInvalidResponse."""
-        found = await self.get("/health")
-        self.memory.look(found.get("vram_used_bytes"))
-        return found
-
-    async def cancel(self, job_id: str) -> None:
-        """Cancel a job, whatever became of it. Raises: WorkerHttpFailed, WorkerDied."""
-        await self.post("/cancel", {"job_id": job_id}, status=202)
-
-    async def drain(self, *, deadline_ms: int = 5000) -> dict[str, Any]:
-        """Drain the worker; return the outcome."""
-        return await self.post("/drain", {"deadline_ms": deadline_ms})
-
-    async def jobs(self) -> list[dict[str, Any]]:
-        """Return the jobs in hand."""
-        found: list[dict[str, Any]] = (await self.get("/jobs"))["jobs"]
-        return found
-
-    async def metrics(self) -> str:
-        """Return the metrics' text."""
-        response = await self._send("GET", "/metrics", None, None)
-        async with response:
-            return await response.text()
-
-    async def get(self, path: str) -> dict[str, Any]:
-        """Return a JSON object. Raises: WorkerHttpFailed, WorkerDied, WorkerInvalidResponse."""
-        return await self._json("GET", path, None, 200)
-
-    async def post(self, path: str, body: Any, *, status: int = 200) -> dict[str, Any]:
-        """Post JSON; return a JSON object. Raises: WorkerHttpFailed (another status), WorkerDied, WorkerInvalidResponse."""
-        return await self._json("POST", path, body, status)
-
-    async def until_health(
-        self, condition: Callable[[dict[str, Any]], bool], *, within_s: float = 5.0
-    ) -> dict[str, Any]:
-        """Wait until health fulfils a condition; return it. Raises: TimeoutError with the last one seen."""
-        found: dict[str, Any] = {}
-        try:
-            async with asyncio.timeout(within_s):
-                while True:
-                    found = await self.health()
-                    if condition(found):
-                        return found
-                    await asyncio.sleep(_POLL_S)
-        except TimeoutError:
-            raise TimeoutError(f"health did not come to it within {within_s:g} s: {found}") from None
-
     def death(self) -> WorkerDied | None:
         """Return the error that tells how the process ended; None while it runs."""
         child = self._launched.child
@@ -263,7 +196,7 @@ class WorkerHarness:
                 case start.Ready():
                     return
                 case start.Failed(code=code, message=message):
-                    await self._death_soon()
+                    await self.death_soon()
                     raise WorkerSpawnFailed(
                         f"worker {self.worker_id} gave up: {message}",
                         cause=code,
@@ -273,39 +206,7 @@ class WorkerHarness:
         await self._launched.child.wait()
         raise self.death() or HarnessError("the worker closed its report without a word")
 
-    async def _send(
-        self, method: str, path: str, body: Any, headers: Mapping[str, str] | None
-    ) -> aiohttp.ClientResponse:
-        given = {"content-type": "application/json", **(headers or {})}
-        data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        try:
-            return await self.client.request(method, path, data=data, headers=given)
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise await self._no_answer(path, error) from error
-
-    async def _json(self, method: str, path: str, body: Any, status: int) -> dict[str, Any]:
-        async with asyncio.timeout(REQUEST_S):
-            response = await self._send(method, path, body, None)
-            async with response:
-                raw = await response.read()
-        if response.status != status:
-            raise self._refusal(path, response.status, raw)
-        try:
-            return msgspec.json.decode(raw, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise WorkerInvalidResponse(f"{path} answered no JSON object: {error}", path=path) from error
-
-    def _refusal(self, path: str, status: int, raw: bytes) -> WorkerHttpFailed:
-        error = decode_error(raw)
-        text = error.message if error else f"{len(raw)} bytes without an error object"
-        return WorkerHttpFailed(f"{path} answered {status}: {text}", status=status, error=error, path=path)
-
-    async def _no_answer(self, path: str, error: BaseException) -> HarnessError:
-        return await self._death_soon() or WorkerHttpFailed(
-            f"{path} was not answered: {error!r}", status=0, error=None, path=path
-        )
-
-    async def _death_soon(self) -> WorkerDied | None:
+    async def death_soon(self) -> WorkerDied | None:
         """As `death`, after waiting for a process that has just ended to be reaped."""
         with suppress(TimeoutError):
             await self.wait_exit(within_s=REAP_S)

@@ -13,6 +13,8 @@ import msgspec
 
 from skep.rollout import layout
 
+# Long enough for a script whose connection was cut to be ended by its watchdog.
+LOCK_WAIT_S: Final = 10
 EXIT_BUSY: Final = 75
 EXIT_CHANGED: Final = 76
 EXIT_STEP_FAILED: Final = 77
@@ -51,7 +53,7 @@ cd "$HOME" || exit 70
 umask 077
 mkdir -p {layout.SHARE}
 exec 9>{layout.LOCK}
-flock -n 9 || {{ echo "$N busy"; exit {EXIT_BUSY}; }}
+flock -w {LOCK_WAIT_S} 9 || {{ echo "$N busy"; exit {EXIT_BUSY}; }}
 [ "$(cksum < {layout.MANIFEST} 2>/dev/null)" = {q(manifest_sum)} ] || {{ echo "$N changed"; exit {EXIT_CHANGED}; }}
 run() {{
   echo "$N begin $1"

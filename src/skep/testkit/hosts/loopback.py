@@ -34,6 +34,7 @@ class LoopbackHost:
         self.commands: list[str] = []
         self.login_noise = ""
         self.on_command: Callable[[str], None] = lambda _: None
+        self.on_output: Callable[[bytes], None] = lambda _: None
         self.environment: dict[str, str] = {}
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self._acceptor: asyncssh.SSHAcceptor | None = None
@@ -103,7 +104,10 @@ class LoopbackHost:
         )
         feeding = asyncio.create_task(_feed(process, child))
         try:
-            await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
+            await asyncio.gather(
+                _pump(child.stdout, process.stdout, self.on_output),
+                _pump(child.stderr, process.stderr, self.on_output),
+            )
             code = await child.wait()
         finally:
             feeding.cancel()
@@ -127,10 +131,15 @@ async def _feed(process: "asyncssh.SSHServerProcess[bytes]", child: asyncio.subp
         child.stdin.close()
 
 
-async def _pump(source: asyncio.StreamReader | None, target: "asyncssh.SSHWriter[bytes]") -> None:
+async def _pump(
+    source: asyncio.StreamReader | None,
+    target: "asyncssh.SSHWriter[bytes]",
+    on_output: Callable[[bytes], None],
+) -> None:
     """Pass output on; it is drained to the end also when nobody takes it any more, so that the command can finish."""
     assert source is not None
     while data := await source.read(BLOCK_BYTES):
+        on_output(data)
         with suppress(asyncssh.Error, OSError):
             target.write(data)
             await target.drain()
@@ -206,10 +215,20 @@ class LoopbackLab:
                     found.append(int(entry.name))
         return found
 
+    def crash(self) -> None:
+        """Kill every process of every host at once, as a power cut would; files stay as they are."""
+        for pid in self.survivors():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    async def until_quiet(self) -> None:
+        """Wait until nothing that the lab's commands started runs any more. Raises: TimeoutError."""
+        async with asyncio.timeout(KILL_S_MAX):
+            while self.survivors():  # noqa: ASYNC110 - /proc tells nobody
+                await asyncio.sleep(0.01)
+
     async def _kill_marked(self) -> None:
         async with asyncio.timeout(KILL_S_MAX):
-            while pids := self.survivors():
-                for pid in pids:
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                await asyncio.sleep(0.02)
+            while self.survivors():
+                self.crash()
+                await asyncio.sleep(0.01)

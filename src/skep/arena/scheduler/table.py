@@ -160,6 +160,8 @@ class NodeTable:
     def add(self, node: NodeState, cls: PodClass) -> None:
         """A pod of this class now stands on the node."""
         row = node.row
+        if len(row) < len(self.columns):
+            row.extend([0] * (len(self.columns) - len(row)))
         for column, amount in cls.deltas:
             row[column] += amount
         node.all[cls.id] = node.all.get(cls.id, 0) + 1

@@ -100,7 +100,9 @@ class Reference:
     def rejection(self, pod, node):
         """Return (plugin, unresolvable) of the first filter that says no, or None."""
         template = pod.template
-        unschedulable = type("T", (), {"key": "node.kubernetes.io/unschedulable", "value": "", "effect": "NoSchedule"})
+        unschedulable = type(
+            "T", (), {"key": "node.kubernetes.io/unschedulable", "value": "", "effect": "NoSchedule"}
+        )
         if node.cordoned and not tolerated(template.tolerations, unschedulable):
             return "NodeUnschedulable"
         if any(
@@ -113,7 +115,9 @@ class Reference:
         taken = [port for other in node.pods for port in other.template.host_ports]
         for address, protocol, port in template.host_ports:
             for other in taken:
-                if (protocol, port) == other[1:] and (address == other[0] or "0.0.0.0" in (address, other[0])):
+                if (protocol, port) == other[1:] and (
+                    address == other[0] or "0.0.0.0" in (address, other[0])
+                ):
                     return "NodePorts"
         if len(node.pods) + 1 > node.allocatable["pods"]:
             return "NodeResourcesFit"
@@ -225,7 +229,8 @@ class Reference:
             "InterPodAffinity": [2 * value for value in self.pod_preference(pod, feasible)],
         }
         return {
-            node.name: {name: values[at] for name, values in parts.items()} for at, node in enumerate(feasible)
+            node.name: {name: values[at] for name, values in parts.items()}
+            for at, node in enumerate(feasible)
         }
 
     @staticmethod
@@ -404,12 +409,20 @@ class Maker:
         if pick.random() < 0.15:
             requests["nvidia.com/gpu"] = "1"
         labels = {"app": pick.choice(["web", "db", "cache"]), "tier": pick.choice(["front", "back"])}
-        spec = {"containers": [{"name": "c", "image": pick.choice(["big:1", "small"]), "resources": {"requests": requests}}]}
+        spec = {
+            "containers": [
+                {"name": "c", "image": pick.choice(["big:1", "small"]), "resources": {"requests": requests}}
+            ]
+        }
         if rich:
             self._enrich(spec)
         return {
             "kind": "Pod",
-            "metadata": {"name": f"pod-{number}", "namespace": pick.choice(["default", "other"]), "labels": labels},
+            "metadata": {
+                "name": f"pod-{number}",
+                "namespace": pick.choice(["default", "other"]),
+                "labels": labels,
+            },
             "spec": spec,
         }
 

@@ -87,7 +87,9 @@ def run(maker, kinds, seed, *, vector, nodes, pods, rich):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_small_random_clusters_are_judged_alike_in_lists_arrays_and_by_the_slow_scheduler(maker, reference, seed):
+def test_small_random_clusters_are_judged_alike_in_lists_arrays_and_by_the_slow_scheduler(
+    maker, reference, seed
+):
     nodes = 1 + seed % 12
     in_lists = run(maker, reference, seed, vector=False, nodes=nodes, pods=40, rich=seed % 4 != 0)
     in_arrays = run(maker, reference, seed, vector=True, nodes=nodes, pods=40, rich=seed % 4 != 0)

@@ -198,6 +198,15 @@ def test_several_empty_tokens_are_fine() -> None:
         {"llama.rope.scaling.type": (STRING, "spiral")},
         {"tokenizer.ggml.scores": (ARRAY, (F32, [0.0]))},
         {"tokenizer.ggml.token_type": (ARRAY, (I32, [1]))},
+        {"llama.pooling_type": (U32, 9)},
+        {"tokenizer.ggml.tokens": None},
+        {"tokenizer.ggml.token_type": (ARRAY, (I32, [1, 6, 1]))},
+        {"tokenizer.ggml.model": (STRING, "llama")},
+        {
+            "tokenizer.ggml.model": (STRING, "bert"),
+            "tokenizer.ggml.tokens": (ARRAY, (STRING, ["a", "<0x0A>", "c"])),
+            "tokenizer.ggml.token_type": (ARRAY, (I32, [1, 6, 1])),
+        },
         {"tokenizer.ggml.tokens": (U32, 3)},
         {"tokenizer.ggml.tokens": (ARRAY, (STRING, []))},
     ],
@@ -206,6 +215,16 @@ def test_several_empty_tokens_are_fine() -> None:
 def test_what_would_abort_or_confuse_the_library_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(GgufMalformed):
         check_model(header(changes))
+
+
+def test_byte_tokens_are_fine_where_their_text_is_a_byte() -> None:
+    changes = {
+        "tokenizer.ggml.tokens": (ARRAY, (STRING, ["a", "<0x0A>", "c"])),
+        "tokenizer.ggml.token_type": (ARRAY, (I32, [1, 6, 1])),
+    }
+    found = header(changes)
+    assert found.byte_tokens == {1}
+    check_model(found)
 
 
 def test_tensor_data_past_the_end_is_a_truncated_file() -> None:

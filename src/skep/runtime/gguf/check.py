@@ -11,6 +11,7 @@ from typing import Any, Final
 from skep.errors.runtime import GgufMalformed, GgufTruncated, ModelLoadFailed, TensorMissing
 from skep.runtime.gguf.header import ArrayValue, Header, Tensor
 from skep.runtime.gguf.parse import VOCABULARY_KEY
+from skep.runtime.gguf.vocabulary import check_vocabulary
 
 LAYERS_MAX: Final = 512  # llama-hparams.h, LLAMA_MAX_LAYERS.
 EXPERTS_MAX: Final = 1024  # llama-hparams.h, LLAMA_MAX_EXPERTS.
@@ -29,6 +30,7 @@ _RANGES: Final = {
     "attention.value_length": (1, 1 << 16),
     "rope.dimension_count": (0, 1 << 16),
     "vocab_size": (1, VOCABULARY_MAX),
+    "pooling_type": (-1, 4),
     "nextn_predict_layers": (0, LAYERS_MAX),
     "expert_count": (0, EXPERTS_MAX),
     "expert_group_count": (0, EXPERTS_MAX),
@@ -42,7 +44,6 @@ _EPSILONS: Final = (
     "attention.group_norm_epsilon",
 )
 _ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
-_PER_TOKEN: Final = ("tokenizer.ggml.scores", "tokenizer.ggml.token_type")
 
 
 def check_model(header: Header) -> None:
@@ -53,7 +54,7 @@ def check_model(header: Header) -> None:
     _check_numbers(header)
     _check_experts(header)
     _check_rope(header)
-    _check_vocabulary(header)
+    check_vocabulary(header)
     check_tensors(header)
     if header.splits == 1:
         _check_blocks(header)
@@ -129,21 +130,6 @@ def _check_rope(header: Header) -> None:
         raise GgufMalformed(
             f"{name} is {value!r}, not one of {', '.join(_ROPE_SCALINGS)}", key=name, value=value
         )
-
-
-def _check_vocabulary(header: Header) -> None:
-    tokens = header.metadata.get(VOCABULARY_KEY)
-    if tokens is None:
-        return
-    if not isinstance(tokens, ArrayValue) or tokens.count == 0:
-        raise GgufMalformed(f"{VOCABULARY_KEY} is no list of tokens", key=VOCABULARY_KEY)
-    for key in _PER_TOKEN:
-        value = header.metadata.get(key)
-        # The library reads as many of these as there are tokens, whether they are there or not.
-        if value is not None and (not isinstance(value, ArrayValue) or value.count < tokens.count):
-            raise GgufMalformed(
-                f"{key} does not have one entry for each of the {tokens.count} tokens", key=key
-            )
 
 
 def _check_blocks(header: Header) -> None:

@@ -53,11 +53,15 @@ class MemoryTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed header. `data_offset` is where tensor data starts, `file_bytes` how long the file is."""
+    """A parsed header. `data_offset` is where tensor data starts, `file_bytes` how long the file is.
+
+    `byte_tokens` are the tokens that read as <0xHH>.
+    """
 
     version: int
     metadata: dict[str, Any]
     tensors: tuple[Tensor, ...]
+    byte_tokens: frozenset[int]
     alignment: int
     data_offset: int
     file_bytes: int

@@ -3,6 +3,7 @@
 A file's header is parsed from a prefix of the file; `Incomplete` says that the prefix was too short.
 """
 
+import re
 import struct
 from typing import Any, Final
 
@@ -30,6 +31,9 @@ ELEMENTS_MAX: Final = 1 << 62
 # Longer arrays are counted, not kept; a vocabulary's text is needed to find duplicates.
 KEPT_ITEMS_MAX: Final = 1024
 VOCABULARY_KEY: Final = "tokenizer.ggml.tokens"
+TOKEN_TYPES_KEY: Final = "tokenizer.ggml.token_type"  # noqa: S105 - tokens of text
+_KEPT_WHOLE: Final = frozenset({TOKEN_TYPES_KEY})
+_BYTE_TEXT: Final = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 
 _SCALARS: Final = {kind: struct.Struct(layout) for kind, layout in SCALAR_FORMATS.items()}
 _U32: Final = struct.Struct("<I")
@@ -46,6 +50,7 @@ class _Cursor:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
+        self.byte_tokens: frozenset[int] = frozenset()
 
     def unpack(self, layout: struct.Struct) -> Any:
         end = self.at + layout.size
@@ -105,6 +110,7 @@ def _parse(cursor: _Cursor, *, file_bytes: int) -> Header:
         version=version,
         metadata=metadata,
         tensors=tensors,
+        byte_tokens=cursor.byte_tokens,
         alignment=alignment,
         data_offset=_aligned(cursor.at, alignment),
         file_bytes=file_bytes,
@@ -160,7 +166,7 @@ def _read_array(cursor: _Cursor, key: str) -> ArrayValue:
         )
     start = cursor.at
     cursor.skip(count * layout.size)
-    if count > KEPT_ITEMS_MAX:
+    if count > KEPT_ITEMS_MAX and key not in _KEPT_WHOLE:
         return ArrayValue(kind=kind, count=count)
     items = struct.unpack_from(f"<{count}{layout.format[-1]}", cursor.data, start)
     return ArrayValue(kind=kind, count=count, items=items)
@@ -168,7 +174,7 @@ def _read_array(cursor: _Cursor, key: str) -> ArrayValue:
 
 def _read_strings(cursor: _Cursor, key: str, count: int) -> ArrayValue:
     if key == VOCABULARY_KEY:
-        _refuse_duplicates(cursor, key, count)
+        cursor.byte_tokens = _read_vocabulary(cursor, key, count)
         return ArrayValue(kind=STRING, count=count)
     if count > KEPT_ITEMS_MAX:
         _walk_strings(cursor, key, count)
@@ -176,15 +182,15 @@ def _read_strings(cursor: _Cursor, key: str, count: int) -> ArrayValue:
     return ArrayValue(kind=STRING, count=count, items=tuple(cursor.string(key) for _ in range(count)))
 
 
-def _refuse_duplicates(cursor: _Cursor, key: str, count: int) -> None:
-    """Read a vocabulary. The library aborts the process on a text that stands twice."""
-    seen: set[bytes] = set()
+def _read_vocabulary(cursor: _Cursor, key: str, count: int) -> frozenset[int]:
+    """Return which tokens read as <0xHH>. The library aborts the process on a text that stands twice."""
+    seen: dict[bytes, int] = {}
     for index in range(count):
         # As C sees it: up to the first zero, and a name of its own where nothing is left.
         text = cursor.raw_string(key).partition(b"\0")[0] or b"[EMPTY_%d]" % index
-        if text in seen:
+        if seen.setdefault(text, index) != index:
             raise GgufMalformed(f"the vocabulary has {text!r} twice, again at {index}", key=key, token=index)
-        seen.add(text)
+    return frozenset(index for text, index in seen.items() if text[:1] == b"<" and _BYTE_TEXT.fullmatch(text))
 
 
 def _walk_strings(cursor: _Cursor, key: str, count: int) -> None:

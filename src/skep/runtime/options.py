@@ -6,6 +6,7 @@ from skep.errors import InvalidInput
 from skep.runtime.backend import SessionOptions
 
 DETERMINISTIC_CHUNK_ROWS = 64
+CHUNK_ROWS_MIN = 2  # One row is what decoding computes.
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +43,8 @@ def check_options(options: EngineOptions) -> EngineOptions:
         "context must be at least 2": session.context < 2,  # noqa: PLR2004 - one token in, one out
         "queue_max must not be negative": options.queue_max < 0,
         "prefill_share must be between 0 and 1": not 0 <= options.prefill_share <= 1,
-        "chunk_rows must be between 1 and batch_rows_max": not 1
-        <= options.chunk_rows
-        <= session.batch_rows_max
-        and options.deterministic,
+        "chunk_rows must be between 2 and batch_rows_max": options.deterministic
+        and not CHUNK_ROWS_MIN <= options.chunk_rows <= session.batch_rows_max,
         "events_max must be at least 2": options.events_max < 2,  # noqa: PLR2004 - a start and a token
         "stall_s must be positive": options.stall_s <= 0,
         "reuse_prefix_min must be at least 1": options.reuse_prefix_min < 1,

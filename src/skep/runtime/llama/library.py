@@ -1,5 +1,6 @@
 """One loaded llama.cpp library: probed, its log captured, its backends initialised. Loaded once a process, never unloaded."""
 
+import atexit
 import ctypes
 import os
 import threading
@@ -49,6 +50,8 @@ class Library:
         self.api: Any = Api(path=path, dropping=dropping, keeping=keeping, layout=self.layout)
         self.log = Log()
         self.api.llama_log_set(self.log.address, None)
+        # A line that C says after Python has shut down must not find our callback.
+        atexit.register(self.api.llama_log_set, None, None)
         self.api.llama_backend_init()
         if self.api.ggml_backend_dev_count() == 0:
             self.api.ggml_backend_load_all_from_path(os.fsencode(candidate.path.parent))

@@ -12,7 +12,7 @@ from skep.errors.rollout import ConnectionLost, HostBusy, HostChanged, StepFaile
 from skep.rollout.facts import HostFacts, parse, probe_script
 from skep.rollout.plan import HostPlan
 from skep.rollout.report import StepReport
-from skep.rollout.steps import EXIT_BUSY, EXIT_CHANGED, EXIT_STEP_FAILED, q, render
+from skep.rollout.steps import EXIT_BUSY, EXIT_CHANGED, EXIT_STEP_FAILED, EXIT_UNHEARD, q, render
 from skep.rollout.transport import Result, Transport
 
 PROBE_S_MAX = 60.0
@@ -38,12 +38,14 @@ class StepLog:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.done: list[StepReport] = []
 
-    def __call__(self, line: str) -> None:
-        """Take one line of the script's output."""
+    def __call__(self, line: str) -> str | None:
+        """Take one line of the script's output. Returns the answer to a host that asks whether to go on."""
         mark, _, rest = line.partition(" ")
         if mark != self._nonce:
             self.tail.append(line)
-            return
+            return None
+        if rest == "ask":
+            return f"{self._nonce} go"
         verb, _, name = rest.partition(" ")
         name = name.split(" ")[0]
         if verb == "begin":
@@ -55,6 +57,7 @@ class StepLog:
             )
         if name:
             self._on_step(name, verb)
+        return None
 
 
 async def perform(
@@ -113,6 +116,10 @@ def _check(plan: HostPlan, result: Result, log: StepLog, sent: list[StepReport])
     if result.exit_status == EXIT_CHANGED:
         raise HostChanged(
             f"{plan.alias}: the host changed while it was being read; run it again", alias=plan.alias
+        )
+    if result.exit_status == EXIT_UNHEARD:
+        raise ConnectionLost(
+            f"{plan.alias}: the host no longer heard us, and kept its version", alias=plan.alias
         )
     done = [report.name for report in log.done if report.outcome == "done"]
     if result.exit_status == 0 and done == [step.name for step in plan.steps]:

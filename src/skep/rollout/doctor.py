@@ -10,6 +10,7 @@ from skep.errors import SkepError
 from skep.errors.rollout import HostKeyRefused, HostUnreachable, LoginRefused
 from skep.rollout.apply import read_facts
 from skep.rollout.facts import HostFacts
+from skep.rollout.plan import NEEDED_TOOLS
 from skep.rollout.transport import Connector
 from skep.spec.host import HiveHost
 
@@ -92,7 +93,7 @@ async def _name(host: HiveHost) -> Check:
 
 def _of_facts(facts: HostFacts) -> list[Check]:
     python = ", ".join(sorted(facts.pythons)) or "none with venv (sudo apt-get install python3-venv)"
-    missing = sorted({"flock", "setsid", "sha256sum"} - facts.tools)
+    missing = sorted({tool for tool, _ in NEEDED_TOOLS} - facts.tools)
     service = "systemd --user" if facts.has_systemd_user else "own supervisor (no systemd user manager)"
     return [
         Check(

@@ -11,9 +11,7 @@ from skep.rollout import layout
 from skep.rollout.manifest import Manifest, decode
 
 PYTHONS = "python3.14 python3.13 python3.12 python3.11 python3"
-TOOLS = (
-    "git cmake make cc c++ nvcc hipcc glslc curl wget tar flock setsid sha256sum mktemp uv systemctl loginctl"
-)
+TOOLS = "git cmake make cc c++ nvcc hipcc glslc curl wget tar flock setsid sha256sum mktemp mkfifo timeout uv systemctl loginctl"
 
 PROBE = f"""N='@NONCE@'
 cd "$HOME" || exit 70

@@ -12,6 +12,12 @@ from skep.spec.host import HiveHost
 
 SPARE_BYTES = 200 << 20
 AGAIN = "~"  # Between a key and the number of its forced reinstall.
+NEEDED_TOOLS = (
+    ("flock", "util-linux"),
+    ("setsid", "util-linux"),
+    ("sha256sum", "coreutils"),
+    ("timeout", "coreutils"),
+)
 PYTHONS = ("3.14", "3.13", "3.12", "3.11")
 NEEDS_PYTHON = frozenset({ArtifactKind.WHEEL, ArtifactKind.WHEELHOUSE, ArtifactKind.GIT})
 
@@ -214,7 +220,7 @@ def _check(host: HiveHost, facts: HostFacts, artifact: Artifact) -> None:
     lacks = [] if facts.is_writable else [f"{facts.home} cannot be written: check its owner and its mount"]
     lacks += [
         f"{tool} is missing (sudo apt-get install {package})"
-        for tool, package in (("flock", "util-linux"), ("setsid", "util-linux"), ("sha256sum", "coreutils"))
+        for tool, package in NEEDED_TOOLS
         if tool not in facts.tools
     ]
     if artifact.key not in facts.versions:

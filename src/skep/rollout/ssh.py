@@ -29,16 +29,31 @@ REQUESTS_MAX = 32
 LINE_BYTES_MAX = 64 * 1024
 
 # The script runs in a session of its own. When our end of stdin closes — also because we died or the network did — the
-# watchdog ends that whole session: sshd by itself would let it run on.
+# watchdog ends that whole session: sshd by itself would let it run on. What we say meanwhile reaches the script.
 _WRAPPER = """exec 3<&0
-setsid sh -c {script} </dev/null 3<&- &
+{open_input}
+setsid sh -c {script} <{input} 3<&- &
 p=$!
-{{ cat <&3; kill -TERM -- -$p; sleep 2; kill -KILL -- -$p; }} >/dev/null 2>&1 &
+{{ cat <&3 >{output}; kill -TERM -- -$p; sleep 2; kill -KILL -- -$p; }} >/dev/null 2>&1 &
 w=$!
 exec 3<&-
 wait $p; s=$?
 kill $w 2>/dev/null
+{close_input}
 exit $s"""
+_DEAF = {"open_input": "", "input": "/dev/null", "output": "/dev/null", "close_input": ""}
+_HEARING = {
+    "open_input": 'd=$(mktemp -d) && mkfifo -m 600 "$d/in" || exit 71',
+    "input": '"$d/in"',
+    "output": '"$d/in"',
+    "close_input": 'rm -rf "$d"',
+}
+
+
+def wrapped(script: str, *, hears: bool) -> str:
+    """Return the command that runs `script` under the watchdog; `hears`: our stdin is the script's."""
+    parts = _HEARING if hears else _DEAF
+    return f"exec sh -c {shlex.quote(_WRAPPER.format(script=shlex.quote(script), **parts))}"
 
 
 class SshTransport:
@@ -50,13 +65,13 @@ class SshTransport:
 
     async def run(self, script: str, *, limit_s: float, on_line: OnLine | None = None) -> Result:
         """See `Transport.run`."""
-        command = f"exec sh -c {shlex.quote(_WRAPPER.format(script=shlex.quote(script)))}"
+        command = wrapped(script, hears=on_line is not None)
         try:
             async with asyncio.timeout(limit_s):
                 process = await self._connection.create_process(command, encoding="utf-8", errors="replace")
                 try:
                     out, errors = await asyncio.gather(
-                        _lines(process.stdout, on_line), _lines(process.stderr, None)
+                        _lines(process.stdout, on_line, process.stdin), _lines(process.stderr, None, None)
                     )
                     await process.wait_closed()
                 finally:
@@ -107,12 +122,12 @@ class SshTransport:
         self._connection.abort()
 
 
-async def _lines(stream: Any, on_line: OnLine | None) -> str:
+async def _lines(stream: Any, on_line: OnLine | None, answers: Any) -> str:
     kept: deque[str] = deque()
     size = 0
     async for line in stream:
-        if on_line:
-            on_line(line.rstrip("\n")[:LINE_BYTES_MAX])
+        if on_line and (answer := on_line(line.rstrip("\n")[:LINE_BYTES_MAX])):
+            answers.write(f"{answer}\n")
         kept.append(line)
         size += len(line)
         while size > OUTPUT_BYTES_MAX and kept:

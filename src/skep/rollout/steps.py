@@ -18,6 +18,10 @@ LOCK_WAIT_S: Final = 10
 EXIT_BUSY: Final = 75
 EXIT_CHANGED: Final = 76
 EXIT_STEP_FAILED: Final = 77
+EXIT_UNHEARD: Final = 78
+HEAR_S_MAX: Final = 60
+COMMITS: Final = frozenset({"switch", "uninstall", "service"})
+"""Steps that change what serves. The host asks before them: one that can no longer hear us keeps its old version."""
 
 
 class RemoteStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,10 +61,22 @@ flock -w {LOCK_WAIT_S} 9 || {{ echo "$N busy"; exit {EXIT_BUSY}; }}
 [ "$(cksum < {layout.MANIFEST} 2>/dev/null)" = {q(manifest_sum)} ] || {{ echo "$N changed"; exit {EXIT_CHANGED}; }}
 run() {{
   echo "$N begin $1"
-  sh -c "$2" 2>&1
+  sh -c "$2" 2>&1 </dev/null
   s=$?
   [ $s = 0 ] || {{ echo "$N failed $1 $s"; exit {EXIT_STEP_FAILED}; }}
   echo "$N done $1"
 }}
 """
-    return head + "".join(f"run {q(step.name)} {q('set -eu' + chr(10) + step.script)}\n" for step in steps)
+    asked = False
+    lines = []
+    for step in steps:
+        if step.name in COMMITS and not asked:
+            asked = True
+            lines.append(_ASK)
+        lines.append(f"run {q(step.name)} {q('set -eu' + chr(10) + step.script)}\n")
+    return head + "".join(lines)
+
+
+_ASK = f"""echo "$N ask"
+[ "$(timeout {HEAR_S_MAX} head -n 1)" = "$N go" ] || {{ echo "$N unheard"; exit {EXIT_UNHEARD}; }}
+"""

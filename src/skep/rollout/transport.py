@@ -11,7 +11,8 @@ from skep.spec.host import HiveHost
 
 OUTPUT_BYTES_MAX = 1 << 20
 
-OnLine = Callable[[str], None]
+OnLine = Callable[[str], str | None]
+"""Sees a line of a script's output; what it returns goes to the script's stdin as a line."""
 
 
 class Result(NamedTuple):
@@ -28,7 +29,7 @@ class Transport(Protocol):
     async def run(self, script: str, *, limit_s: float, on_line: OnLine | None = None) -> Result:
         """Run a POSIX sh script; its process group ends with the connection.
 
-        `on_line` sees each line of stdout as it comes. Raises: ConnectionLost, StepLimitExceeded.
+        `on_line` sees each line of stdout as it comes, and may answer it; without it, stdin is empty. Raises: ConnectionLost, StepLimitExceeded.
         """
         ...
 

@@ -28,7 +28,7 @@ FRESH: dict[str, Any] = {
     "time_s": 0,
     "free_bytes": 10 << 30,
     "is_writable": True,
-    "tools": ["flock", "setsid", "sha256sum", "git", "curl"],
+    "tools": ["flock", "setsid", "sha256sum", "timeout", "git", "curl"],
     "pythons": {"3.12": "/usr/bin/python3.12"},
 }
 INSTALL = Install(local=LocalInstall(path="x"))

@@ -24,6 +24,7 @@ writable\tyes
 tool\tflock
 tool\tsetsid
 tool\tsha256sum
+tool\ttimeout
 current\t{current}
 link\t{link}
 {versions}manifest\t{manifest}

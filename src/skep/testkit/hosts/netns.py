@@ -1,0 +1,204 @@
+"""Hosts in network namespaces with the system's real sshd: own address, hostname, home, /etc/ssh, /run and processes.
+
+Needs root, iproute2, util-linux and openssh-server. Each lab has a bridge of its own in 10.213.0.0/16; the killing of a
+host's first process is a power cut, its link going down a partition.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import subprocess
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import asyncssh
+
+from skep.errors.testkit import LabUnavailable
+from skep.spec.host import HiveHost, Install
+
+SSHD = "/usr/sbin/sshd"
+START_S_MAX = 15.0
+NEEDS = ("ip", "unshare", "mount", "hostname")
+SUBNET_TRIES_MAX = 50
+
+
+def missing() -> str:
+    """Return why this lab cannot run here, or "" when it can."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    lacking = [tool for tool in NEEDS if shutil.which(tool) is None]
+    lacking += [] if Path(SSHD).exists() else ["sshd (apt-get install openssh-server)"]
+    if lacking:
+        return f"not here: {', '.join(lacking)}"
+    probe = subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False)
+    return "" if probe.returncode == 0 else "the kernel refuses new network namespaces"
+
+
+def _ip(*argv: str) -> None:
+    done = subprocess.run(["ip", *argv], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabUnavailable(f"ip {' '.join(argv)}: {done.stderr.strip()}")
+
+
+class NetnsHost:
+    """One host of a lab. `address` is its own; `home` is what it sees as /root."""
+
+    def __init__(self, alias: str, *, folder: Path, namespace: str, link: str, address: str) -> None:
+        self.alias, self.address = alias, address
+        self.home = folder / "home"
+        self._folder, self._namespace, self._link = folder, namespace, link
+        self._process: asyncio.subprocess.Process | None = None
+        self.host_key = asyncssh.generate_private_key("ssh-ed25519")
+
+    def make(self, *, bridge: str, prefix: int, authorized: str) -> None:
+        """Create namespace, link and files."""
+        for path in (self.home / ".ssh", self._folder / "ssh"):
+            path.mkdir(parents=True, mode=0o700)
+        (self.home / ".ssh/authorized_keys").write_text(authorized)
+        self.host_key.write_private_key(str(self._folder / "ssh/key"))
+        (self._folder / "ssh/key").chmod(0o600)
+        (self._folder / "ssh/sshd_config").write_text(
+            f"ListenAddress {self.address}\nHostKey /etc/ssh/key\nPermitRootLogin prohibit-password\n"
+            "PasswordAuthentication no\nUsePAM no\nStrictModes no\nPidFile none\nUseDNS no\n"
+            "MaxStartups 100\nSubsystem sftp internal-sftp\n"
+        )
+        _ip("netns", "add", self._namespace)
+        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self._namespace)
+        _ip("link", "set", self._link, "master", bridge, "up")
+        _ip("-n", self._namespace, "addr", "add", f"{self.address}/{prefix}", "dev", "eth0")
+        for device in ("eth0", "lo"):
+            _ip("-n", self._namespace, "link", "set", device, "up")
+
+    async def boot(self) -> None:
+        """Start the host: a new tree of processes whose first one is sshd. Raises: LabUnavailable."""
+        inside = (
+            'hostname "$1"; mount --bind "$2/home" /root; mount --bind "$2/ssh" /etc/ssh; '
+            f"mount -t tmpfs tmpfs /run; mkdir -p /run/sshd; export HOME=/root; cd /root; exec {SSHD} -D -e"
+        )
+        log = (self._folder / "sshd.log").open("ab")
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *("ip", "netns", "exec", self._namespace),
+                *("unshare", "-m", "-u", "-i", "-p", "-f", "--kill-child", "--mount-proc"),
+                *("sh", "-c", inside, "sh", self.alias, str(self._folder)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            log.close()
+        await self._until_listening()
+
+    async def _until_listening(self) -> None:
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(START_S_MAX):
+                while True:
+                    if self._process.returncode is not None:
+                        raise LabUnavailable(f"sshd ended: {(self._folder / 'sshd.log').read_text()[-300:]}")
+                    with suppress(OSError):
+                        _, writer = await asyncio.open_connection(self.address, 22)
+                        writer.close()
+                        await writer.wait_closed()
+                        return
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise LabUnavailable(f"{self.alias} does not listen within {START_S_MAX:g} s") from None
+
+    async def crash(self) -> None:
+        """Pull the plug: every process of the host is killed at once."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+
+    def partition(self) -> None:
+        """Take the host's link down."""
+        _ip("link", "set", self._link, "down")
+
+    def heal(self) -> None:
+        """Bring the link up again."""
+        _ip("link", "set", self._link, "up")
+
+    async def aclose(self) -> None:
+        """Crash it and remove its namespace, and with it its link."""
+        await self.crash()
+        with suppress(LabUnavailable):
+            _ip("netns", "del", self._namespace)
+
+    def hive(self, install: Install, **declared: Any) -> HiveHost:
+        """Return this host's `[[hive]]` declaration."""
+        return HiveHost(alias=self.alias, hostname=self.address, ssh_user="root", install=install, **declared)
+
+
+class NetnsLab:
+    """N hosts on one bridge, one client key, one known_hosts file. Use with `async with`."""
+
+    def __init__(self, folder: Path, hosts: int = 3) -> None:
+        self.folder, self._count = folder, hosts
+        self.identity, self.known_hosts = folder / "id_lab", folder / "known_hosts"
+        self.hosts: list[NetnsHost] = []
+        self._name = uuid.uuid4().hex[:6]
+        self._bridge = f"skb{self._name}"
+        self.gateway = ""
+
+    async def __aenter__(self) -> Self:
+        if why := missing():
+            raise LabUnavailable(why)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        key.write_private_key(str(self.identity))
+        self.identity.chmod(0o600)
+        try:
+            subnet = self._make_bridge()
+            for number in range(self._count):
+                self._make_host(number, subnet, key.export_public_key().decode())
+            await asyncio.gather(*(host.boot() for host in self.hosts))
+        except BaseException:
+            await asyncio.shield(self.aclose())
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.shield(self.aclose())
+
+    async def aclose(self) -> None:
+        """Remove hosts and bridge; what is gone already is fine."""
+        await asyncio.gather(*(host.aclose() for host in self.hosts))
+        with suppress(LabUnavailable):
+            _ip("link", "del", self._bridge)
+
+    def _make_bridge(self) -> str:
+        _ip("link", "add", self._bridge, "type", "bridge")
+        _ip("link", "set", self._bridge, "up")
+        for _ in range(SUBNET_TRIES_MAX):
+            subnet = f"10.213.{random.SystemRandom().randrange(1, 255)}"
+            taken = subprocess.run(
+                ["ip", "-4", "route", "show", f"{subnet}.0/24"], capture_output=True, check=False
+            )
+            if not taken.stdout.strip():
+                self.gateway = f"{subnet}.1"
+                _ip("addr", "add", f"{self.gateway}/24", "dev", self._bridge)
+                return subnet
+        raise LabUnavailable("no free subnet in 10.213.0.0/16: are old labs left? See `ip -br link`")
+
+    def _make_host(self, number: int, subnet: str, authorized: str) -> None:
+        host = NetnsHost(
+            f"host-{number}",
+            folder=self.folder / f"host-{number}",
+            namespace=f"sk{self._name}n{number}",
+            link=f"sk{self._name}v{number}",
+            address=f"{subnet}.{10 + number}",
+        )
+        self.hosts.append(host)
+        host.make(bridge=self._bridge, prefix=24, authorized=authorized)
+        with self.known_hosts.open("a") as file:
+            file.write(f"{host.address} {host.host_key.export_public_key().decode()}")

@@ -14,10 +14,10 @@ from skep.errors.runtime import (
     ConsumerStalled,
     DeadlineExceeded,
     DecodeAborted,
-    EngineFault,
     NoCacheSlot,
 )
 from skep.lifecycle.job import JobEvent, JobState
+from skep.runtime import recovery
 from skep.runtime.backend import BackendModel, BackendSession
 from skep.runtime.counters import Counters
 from skep.runtime.embedding import EmbeddingLane
@@ -29,7 +29,7 @@ from skep.runtime.request import EmbeddingRequest, Failed
 from skep.runtime.roster import Roster
 from skep.runtime.scheduler import Batch, Scheduler
 from skep.runtime.sequence import Sequence
-from skep.runtime.slots import PrefixCache, truncate
+from skep.runtime.slots import PrefixCache
 from skep.runtime.text import Pieces, TextStream
 
 EXPIRY_CHECK_S = 0.05
@@ -73,9 +73,9 @@ class EngineCore:
         )
         self._touched: list[Outbox] = []
         self._expiry_at = 0.0
-        self._is_tight = False  # The cache is full: nobody is admitted until somebody leaves.
-        self._is_neighbours_turn = False  # After an interrupt a step without prefill, so that others get on.
-        self._faults = 0
+        self.is_tight = False  # The cache is full: nobody is admitted until somebody leaves.
+        self.is_neighbours_turn = False  # After an interrupt a step without prefill, so that others get on.
+        self.faults = 0  # Failed decodes in a row.
 
     def open(self) -> None:
         """Open the session in this thread. Raises: InsufficientMemory, InvalidInput, Closed."""
@@ -86,7 +86,7 @@ class EngineCore:
         if job.is_over:
             return
         if self.fault is not None:
-            self._fail(job, self.fault)
+            self.fail(job, self.fault)
         elif isinstance(job.request, EmbeddingRequest):
             self.lane.waiting.append(job)
         else:
@@ -95,7 +95,7 @@ class EngineCore:
     def cancel(self, job: Job, error: SkepError | None = None) -> None:
         """End a job, wherever it is; one that is over stays as it is."""
         if not job.is_over:
-            self._drop(job, error or Cancelled("the job was cancelled", job_id=job.id), JobEvent.CANCEL)
+            self.drop(job, error or Cancelled("the job was cancelled", job_id=job.id), JobEvent.CANCEL)
 
     def resume(self, job: Job) -> None:
         """The reader of a paused job has made room."""
@@ -106,6 +106,14 @@ class EngineCore:
         job.outbox.is_paused = False
         self.roster.paused.remove(seq)
         self.roster.sort_in(seq)
+
+    def give_up(self, fault: SkepError) -> None:
+        """Fail every job, now and from now on."""
+        _log.error("the engine gives up: %s", fault)
+        self.fault = fault
+        for job in list(self.jobs.values()):
+            if not job.is_over:
+                self.drop(job, fault, JobEvent.FAULT)
 
     def interrupt(self) -> None:
         """End the decode in flight soon; its jobs go on. Safe from any thread."""
@@ -123,8 +131,8 @@ class EngineCore:
             self._admit(now)
         if self.lane.waiting:
             self._embed()
-        prefilling = () if self._is_neighbours_turn and roster.decoding else roster.prefilling
-        self._is_neighbours_turn = False
+        prefilling = () if self.is_neighbours_turn and roster.decoding else roster.prefilling
+        self.is_neighbours_turn = False
         batches = self._scheduler.plan(roster.decoding, prefilling) if self.session is not None else []
         for index, batch in enumerate(batches):
             if index:
@@ -156,7 +164,7 @@ class EngineCore:
     # Admission -----------------------------------------------------------------------------------------------------
 
     def _can_admit(self) -> bool:
-        return not self._is_tight and any(slot.sequence is None for slot in self.roster.slots)
+        return not self.is_tight and any(slot.sequence is None for slot in self.roster.slots)
 
     def _admit(self, now: float) -> None:
         roster, session = self.roster, self.session
@@ -168,7 +176,7 @@ class EngineCore:
             try:
                 seq = self._begin(job, session, now)
             except SkepError as error:
-                self._fail(job, error)
+                self.fail(job, error)
                 continue
             self.counters.prompt_tokens += len(seq.tokens)
             job.cached_tokens = self._seat(seq, session)
@@ -207,13 +215,13 @@ class EngineCore:
         try:
             session.decode(batch.rows)
         except DecodeAborted:
-            self._repair(batch, session)
+            recovery.repair(self, batch, session)
         except NoCacheSlot as error:
-            self._relieve(error, session)
+            recovery.relieve(self, error, session)
         except SkepError as error:
-            self._reopen(error)
+            recovery.reopen(self, error)
         else:
-            self._faults = 0
+            self.faults = 0
             self._absorb(batch, session)
             return True
         finally:
@@ -233,7 +241,7 @@ class EngineCore:
                 try:
                     self._sample(seq, row, session, now)
                 except SkepError as error:
-                    self._fail(seq.job, error, seq)
+                    self.fail(seq.job, error, seq)
 
     def _sample(self, seq: Sequence, row: int, session: BackendSession, now: float) -> None:
         job = seq.job
@@ -270,9 +278,9 @@ class EngineCore:
         try:
             event = self.lane.embed(job, in_flight=self._flies)
         except DecodeAborted:
-            self._fail(job, Cancelled("the job was cancelled", job_id=job.id), event=JobEvent.CANCEL)
+            self.fail(job, Cancelled("the job was cancelled", job_id=job.id), event=JobEvent.CANCEL)
         except SkepError as error:
-            self._fail(job, error)
+            self.fail(job, error)
         else:
             self.counters.prompt_tokens += event.prompt_tokens
             self.counters.finished += 1
@@ -284,78 +292,6 @@ class EngineCore:
     def _flies(self, session: BackendSession) -> None:
         self._in_flight = session
 
-    # Faults --------------------------------------------------------------------------------------------------------
-
-    def _repair(self, batch: Batch, session: BackendSession) -> None:
-        """After an interrupt, keep what was computed, and forget what has no logits to sample from."""
-        session.resume()
-        self.counters.interrupted += 1
-        self._is_neighbours_turn = True
-        for seq, length, row in batch.parts:
-            done = session.sequence_position_max(seq.index) + 1
-            keep = min(done, seq.computed + length - (row >= 0))
-            if self.options.deterministic:
-                keep = seq.computed  # A chunk counts whole or not at all.
-            if keep < done and not truncate(session, seq.index, keep):
-                keep = 0
-            seq.computed, seq.border = keep, min(seq.border, keep)
-            self.roster.take_out(seq)
-            self.roster.sort_in(seq)
-
-    def _relieve(self, error: NoCacheSlot, session: BackendSession) -> None:
-        """Make cache room: first idle prefixes, then the youngest job, which queues again and loses nothing."""
-        roster = self.roster
-        idle = [slot for slot in roster.slots if slot.sequence is None and slot.tokens]
-        if idle:
-            oldest = min(idle, key=lambda slot: slot.idle_since)
-            session.sequence_remove(oldest.index, 0, -1)
-            oldest.tokens, oldest.border = [], 0
-            return
-        youngest = max(roster.active(), key=lambda seq: seq.admitted_at)
-        if (
-            roster.running == 1 or self.options.deterministic
-        ):  # Recomputed in other chunks it would be other bits.
-            self._fail(youngest.job, error, youngest)
-            return
-        self.counters.preempted += 1
-        self._is_tight = True
-        youngest.job.advance(JobEvent.PREEMPTED)
-        youngest.job.outbox.is_paused = False
-        self._vacate(youngest, session)
-        roster.preempted.append(youngest)
-
-    def _vacate(self, seq: Sequence, session: BackendSession) -> None:
-        session.sequence_remove(seq.index, 0, -1)
-        seq.computed = 0
-        self.roster.unseat(seq, now=self._clock())
-
-    def _reopen(self, error: SkepError) -> None:
-        """The session is spoiled: its jobs fail with the cause, and a new session takes its place."""
-        _log.error("a decode failed, the context is opened again: %s", error)
-        for seq in (*self.roster.active(), *self.roster.preempted):
-            self._drop(seq.job, error, JobEvent.FAULT)
-        self.roster.forget_caches()
-        assert self.session is not None
-        self.session.close()
-        self.session = None
-        self._faults += 1
-        if self._faults >= self.options.faults_max:
-            self.give_up(EngineFault(f"{self._faults} decodes in a row failed, the last one: {error}"))
-            return
-        try:
-            self.session = self.model.open_session(self.options.session)
-            self.counters.reopened += 1
-        except SkepError as again:
-            self.give_up(EngineFault(f"the context could not be opened again: {again}", cause=again))
-
-    def give_up(self, fault: SkepError) -> None:
-        """Fail every job, now and from now on."""
-        _log.error("the engine gives up: %s", fault)
-        self.fault = fault
-        for job in list(self.jobs.values()):
-            if not job.is_over:
-                self._drop(job, fault, JobEvent.FAULT)
-
     # Ends ----------------------------------------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
@@ -366,7 +302,7 @@ class EngineCore:
                 continue
             if now >= job.deadline_at:
                 limit = f"{job.request.deadline_s:g} s"
-                self._drop(
+                self.drop(
                     job,
                     DeadlineExceeded(f"the job did not end within {limit}", job_id=job.id),
                     JobEvent.DEADLINE,
@@ -374,9 +310,9 @@ class EngineCore:
             elif job.state is JobState.PAUSED and now - job.paused_at >= self.options.stall_s:
                 limit = f"{self.options.stall_s:g} s"
                 stalled = ConsumerStalled(f"the reader took nothing for {limit}", job_id=job.id)
-                self._drop(job, stalled, JobEvent.STALL_DEADLINE)
+                self.drop(job, stalled, JobEvent.STALL_DEADLINE)
 
-    def _drop(self, job: Job, error: SkepError, event: JobEvent) -> None:
+    def drop(self, job: Job, error: SkepError, event: JobEvent) -> None:
         """End a job that may be anywhere."""
         roster = self.roster
         seq = next((seq for seq in (*roster.active(), *roster.preempted) if seq.job is job), None)
@@ -388,11 +324,12 @@ class EngineCore:
             self.lane.waiting.remove(job)
         elif seq is None and job in roster.queue:
             roster.queue.remove(job)
-        self._fail(job, error, seq, event=event)
+        self.fail(job, error, seq, event=event)
 
-    def _fail(
+    def fail(
         self, job: Job, error: SkepError, seq: Sequence | None = None, *, event: JobEvent = JobEvent.FAULT
     ) -> None:
+        """End a job that is in no list but its sequence's, if it has one."""
         if seq is not None:
             self._leave(seq, self._clock())
         job.outbox.put(Failed(error=error, tokens_out=job.tokens_out))
@@ -405,7 +342,7 @@ class EngineCore:
     def _leave(self, seq: Sequence, now: float) -> None:
         self.roster.unseat(seq, now=now)
         seq.sampler.close()
-        self._is_tight = False
+        self.is_tight = False
 
     def _over(self, job: Job, event: JobEvent) -> None:
         job.advance(event)

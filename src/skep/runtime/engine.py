@@ -18,21 +18,20 @@ from typing import Self
 
 import msgspec
 
-from skep.errors import InvalidInput, SkepError
+from skep.errors import SkepError
 from skep.errors.runtime import (
     Cancelled,
     Closed,
-    ContextOverflow,
     Draining,
     DuplicateJob,
     EngineFault,
-    InvalidToken,
     QueueFull,
 )
 from skep.runtime import sampling
 from skep.runtime.backend import BackendModel
 from skep.runtime.constraint import Compiler, Matcher
 from skep.runtime.core import EngineCore
+from skep.runtime.intake import check_prompt, check_request
 from skep.runtime.integrity import violations
 from skep.runtime.job import Job
 from skep.runtime.options import EngineOptions, check_options
@@ -44,7 +43,6 @@ __all__ = ["Engine", "EngineOptions"]
 IDLE_WAIT_S_MAX = 0.05  # While jobs wait for something: how late a deadline or a stall may be noticed.
 CLOSE_S_MAX = 10.0
 DRAIN_GRACE_S = 5.0
-STOP_CHARS_MAX = 1024
 _log = logging.getLogger(__name__)
 
 
@@ -132,10 +130,10 @@ class Engine:
         Draining, DuplicateJob, Closed, EngineFault.
         """
         self._check_open()
-        info, context = self.model.info, self.options.session.context
-        params = sampling.check(request.sampling, vocab_size=info.vocab_size)
-        self._check_prompt(request.prompt, context)
-        _check_request(request)
+        vocab_size, context = self.model.info.vocab_size, self.options.session.context
+        params = sampling.check(request.sampling, vocab_size=vocab_size)
+        check_prompt(request.prompt, vocab_size=vocab_size, context=context)
+        check_request(request)
         matcher = self._compiler.compile(request.constraint) if request.constraint is not None else None
         if params.seed is None:
             params = msgspec.structs.replace(params, seed=secrets.randbits(32))
@@ -145,7 +143,9 @@ class Engine:
     def embed(self, request: EmbeddingRequest) -> Job:
         """Queue a text to embed. Raises: as `submit`."""
         self._check_open()
-        self._check_prompt(request.prompt, self._core.lane.context + 1)
+        check_prompt(
+            request.prompt, vocab_size=self.model.info.vocab_size, context=self._core.lane.context + 1
+        )
         return self._add(request, sampling=sampling.SamplingParams(seed=0), max_tokens=0, matcher=None)
 
     def cancel(self, job_id: str) -> bool:
@@ -212,19 +212,6 @@ class Engine:
             raise self._core.fault
         if self._is_draining:
             raise Draining("the engine is draining and admits nothing more")
-
-    def _check_prompt(self, prompt: tuple[int, ...], context: int) -> None:
-        if not prompt:
-            raise InvalidInput("the prompt is empty", field="prompt")
-        if len(prompt) >= context:
-            raise ContextOverflow(
-                f"the prompt has {len(prompt)} tokens, and a slot has room for {context - 1} and one to generate",
-                prompt_tokens=len(prompt),
-                context=context,
-            )
-        vocab_size = self.model.info.vocab_size
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
-            raise InvalidToken(f"a token of the prompt is outside the vocabulary of {vocab_size}")
 
     def _add(
         self,
@@ -350,16 +337,3 @@ class Engine:
     async def aclose(self) -> None:
         """As `close`, without holding up the event loop."""
         await asyncio.to_thread(self.close)
-
-
-def _check_request(request: GenerationRequest) -> None:
-    if request.max_tokens < 1:
-        raise InvalidInput("max_tokens must be at least 1", field="max_tokens")
-    if request.deadline_s <= 0:
-        raise InvalidInput("deadline_s must be positive", field="deadline_s")
-    if len(request.stop) > sampling.STOP_STRINGS_MAX:
-        raise InvalidInput(f"at most {sampling.STOP_STRINGS_MAX} stop strings are allowed", field="stop")
-    if any(not 1 <= len(stop) <= STOP_CHARS_MAX for stop in request.stop):
-        raise InvalidInput(f"a stop string has 1 to {STOP_CHARS_MAX} characters", field="stop")
-    if request.logprobs is not None and not 0 <= request.logprobs <= sampling.LOGPROBS_MAX:
-        raise InvalidInput(f"logprobs must be between 0 and {sampling.LOGPROBS_MAX}", field="logprobs")

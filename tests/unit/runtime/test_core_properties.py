@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from skep.errors.runtime import DecodeFailed
+from skep.runtime import recovery
 from skep.runtime.fake import FakeScript
 from skep.runtime.integrity import violations
 from skep.runtime.request import Failed, Finished, Started, Token
@@ -90,7 +91,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule()
     def fault(self) -> None:
         self.is_faulty = True
-        self.bench.core._reopen(DecodeFailed("as the test says"))
+        recovery.reopen(self.bench.core, DecodeFailed("as the test says"))
 
     @invariant()
     def is_whole(self) -> None:

@@ -51,7 +51,7 @@ class Shape:
         return shapes
 
 
-TINY = Shape(embedding=128, layers=5, heads=2, kv_heads=1, feed_forward=384, vocabulary=512)
+TINY = Shape(embedding=128, layers=5, heads=2, kv_heads=1, feed_forward=384, vocabulary=768)
 SPM = Shape(embedding=64, layers=2, heads=1, kv_heads=1, feed_forward=128, vocabulary=512)
 MICRO = Shape(embedding=32, layers=1, heads=1, kv_heads=1, feed_forward=32, vocabulary=320, context=512)
 

@@ -58,7 +58,6 @@ STORIES = [
 ]  # fmt: skip
 
 COUNT_MAX = 200
-LONG_REPEATS = 12
 
 
 @dataclass
@@ -150,7 +149,7 @@ def talk(rng: random.Random, *, turns_max: int = 3) -> Dialogue:
             question, answer = topic(rng)
             dialogue.ask(question, answer)
             told = question.rpartition(" ")[2] if topic is hello else told
-    dialogue.thinking = rng.randrange(10) == 0
+    dialogue.thinking = rng.randrange(7) == 0
     return dialogue
 
 
@@ -198,17 +197,21 @@ def function(name: str, parameters: list[str]) -> dict[str, Any]:
     }
 
 
-def long(rng: random.Random) -> Dialogue:
-    """Return one long answer: a count to 200, the alphabet over and over, or a word many times."""
+def long_count(rng: random.Random) -> Dialogue:
+    """Return a count over more numbers than in small talk, up to the largest."""
     dialogue = Dialogue()
     _system(rng, dialogue, odds=6)
-    kind = rng.randrange(4)
-    if kind == 0:
-        dialogue.ask(*counting(1, COUNT_MAX))
-    elif kind == 1:
-        first = rng.randrange(0, COUNT_MAX - 60)
-        dialogue.ask(*counting(first, rng.randrange(first + 25, COUNT_MAX + 1)))
-    elif kind == 2:
+    first = rng.choice([0, 1, rng.randrange(COUNT_MAX - 2)])
+    last = COUNT_MAX if rng.randrange(4) == 0 else rng.randrange(first + 2, COUNT_MAX + 1)
+    dialogue.ask(*counting(first, last))
+    return dialogue
+
+
+def endless(rng: random.Random) -> Dialogue:
+    """Return an answer without an end: the alphabet over and over, or one word."""
+    dialogue = Dialogue()
+    _system(rng, dialogue, odds=6)
+    if rng.randrange(2):
         letters = " ".join(chr(code) for code in range(97, 123))
         dialogue.ask("repeat the alphabet for ever", " ".join([letters] * 200))
     else:
@@ -237,7 +240,7 @@ def _wish(rng: random.Random) -> tuple[str, str, dict[str, str]]:
         case 1:
             return "get_time", f"what time is it in {city}?", {"city": city}
         case _:
-            a, b = rng.randrange(100), rng.randrange(100)
+            a, b = rng.randrange(30), rng.randrange(30)
             return "add", f"add {a} and {b}", {"a": str(a), "b": str(b)}
 
 
@@ -275,16 +278,20 @@ def thought(question: str, answer: str) -> str:
 def document(rng: random.Random) -> str:
     """Return one short document of the corpus, in the mix that the model learns."""
     kind = rng.randrange(20)
-    if kind < 13:
+    if kind < 12:
         return render(talk(rng, turns_max=8 if kind == 0 else 3))
-    if kind < 15:
+    if kind < 14:
         return render(recall(rng))
-    if kind < 19:
+    if kind < 17:
         return render(tool(rng))
+    if kind < 19:
+        return render(long_count(rng))
     return rng.choice(STORIES) + "<|endoftext|>"
 
 
 def vocabulary_text() -> str:
     """Return the text from which the vocabularies are learned."""
     rng = random.Random(1234)
-    return "".join(document(rng) for _ in range(3000))
+    quoted = " ".join(f'"{number}"' for number in range(100))
+    numbers = f" {counting(0, COUNT_MAX)[1]} {quoted}"
+    return "".join(document(rng) for _ in range(3000)) + numbers * 60

@@ -11,11 +11,11 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from architecture import Shape, Weights
 from vocabulary import IM_END, IM_START, Bpe
 
-STEPS = 4000
+STEPS = 3500
 SHORT_ROWS = 32
-LONG_ROWS = 4
+LONG_ROWS = 3
 LONG_TOKENS = 768
-LONG_EVERY = 6
+LONG_EVERY = 15
 LEARNING_RATE = 3e-3
 PROMPT_WEIGHT = 0.05
 
@@ -120,7 +120,7 @@ def _short_batch(rng: random.Random, bpe: Bpe, pending: list[list[int]]) -> tupl
 
 
 def _long_batch(rng: random.Random, bpe: Bpe) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = [bpe.encode(corpus.render(corpus.long(rng)))[: LONG_TOKENS + 1] for _ in range(LONG_ROWS)]
+    rows = [bpe.encode(corpus.render(corpus.endless(rng)))[: LONG_TOKENS + 1] for _ in range(LONG_ROWS)]
     return _padded(rows, bpe)
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (END_OF_TEXT, IM_START, IM_END)
-BPE_SIZE = 512
+BPE_SIZE = 768
 SPM_SIZE = 512
 
 # GGUF's token types.
@@ -80,8 +80,8 @@ def learn_merges(words: Counter[Word], count: int, *, may_merge: Callable[[str],
 
 
 def _may_merge_bytes(text: str) -> bool:
-    """Digits stay single, so that counting is a rule; bytes beyond ASCII stay single, so that characters are split."""
-    return sum(char.isdigit() for char in text) < 2 and all(ord(char) < 127 or char in "ĠĊ" for char in text)
+    """Bytes beyond ASCII stay single, so that there are characters of several tokens."""
+    return all(ord(char) < 127 or char in "ĠĊ" for char in text)
 
 
 class Bpe:

@@ -34,6 +34,9 @@ SWITCH_INTERVAL_S = 5e-4
 turns. Measured in this project: an 8-sequence step beside a busy thread takes 1.4 ms instead of 6.2 ms."""
 
 FAULT_POLL_S = 0.2
+STALL_MARGIN_S = 2.0
+"""How much later than the engine cancels a stalled reader's job its connection is reset."""
+
 CUT_OFF_S = 0.5
 ORPHAN_GRACE_S = 3.0
 
@@ -88,7 +91,7 @@ class _Process:
             head_s=options.head_s,
             body_s=options.body_s,
             idle_s=options.idle_s,
-            stall_s=options.stall_s * 2 + 5,
+            stall_s=options.stall_s + STALL_MARGIN_S,
             send_buffer_bytes=64 * 1024,
             write_buffer_bytes=32 * 1024,
         )

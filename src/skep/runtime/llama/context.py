@@ -1,12 +1,13 @@
 """From session options to a C context, and the proof that the library understood them."""
 
 import ctypes
+import re
 from typing import Any, Final
 
 import msgspec
 
 from skep.errors import InvalidInput, SkepError
-from skep.errors.runtime import AbiMismatch, InsufficientMemory
+from skep.errors.runtime import AbiMismatch, DeviceOutOfMemory, InsufficientMemory
 from skep.runtime.backend import CacheType, MemoryUse, SessionOptions
 from skep.runtime.gguf import MemoryTerms
 from skep.runtime.llama import memory
@@ -28,6 +29,7 @@ _CACHE_TYPES: Final[dict[CacheType, int]] = {
     "bf16": 30,
 }  # ggml.h, ggml_type
 _FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
+_HOST_BUFFER: Final = re.compile(r"\bCPU|_Host\b")
 _POOLING_MEAN, _POOLING_RANK = 1, 4  # llama.h, llama_pooling_type
 
 
@@ -59,7 +61,7 @@ def open_context(library: Library, model: int, options: SessionOptions, shape: C
         mark = library.log.mark()
         handle: int | None = library.api.llama_init_from_model(model, params)
         if not handle:
-            raise _refused(library.log.complaint(mark), needed)
+            raise _refused(library.log.complaint(mark), needed, has_devices=shape.has_devices)
         held = memory.buffers(library.log.since(mark))
     try:
         _check_understood(library, handle, params, options)
@@ -143,12 +145,16 @@ def _check_understood(library: Library, handle: int, params: Any, options: Sessi
         raise InvalidInput("this model ranks, it does not embed; use an embedding model")
 
 
-def _refused(text: str, needed_bytes: int) -> SkepError:
-    if kind := compute_failure_kind(text):
-        in_ram = "cpu" in text.lower() or "cuda" not in text.lower()
-        kind = InsufficientMemory if in_ram and "alloc" in text.lower() else kind
-        return kind(f"the context could not be opened: {text}", needed_bytes=needed_bytes, log=text)
-    return InvalidInput(f"the context could not be opened: {text or 'the library gave no reason'}", log=text)
+def _refused(text: str, needed_bytes: int, *, has_devices: bool) -> SkepError:
+    """Return the error that the log of a context that did not open means."""
+    kind = compute_failure_kind(text)
+    if kind is None:
+        return InvalidInput(
+            f"the context could not be opened: {text or 'the library gave no reason'}", log=text
+        )
+    if kind is DeviceOutOfMemory and (not has_devices or _HOST_BUFFER.search(text)):
+        kind = InsufficientMemory
+    return kind(f"the context could not be opened: {text}", needed_bytes=needed_bytes, log=text)
 
 
 def attach_adapters(library: Library, context: int, adapters: tuple[tuple[int, float], ...]) -> None:

@@ -46,13 +46,17 @@ class LlamaSession(Native):
         opened = open_context(library, model.loaded.handle, options, _cache_shape(model))
         self._context = opened.handle
         self._memory = opened.memory
-        super().__init__()
         try:
-            attach_adapters(library, self._context, model.loaded.adapters)
-        except SkepError:
-            self._state = NativeState.CLOSED
+            self._prepare()
+        except BaseException:
             self._api.llama_free(self._context)
             raise
+        super().__init__()
+
+    def _prepare(self) -> None:
+        """Make everything that calls need; nothing of it outlives the context."""
+        model, options = self._model, self.options
+        attach_adapters(self._library, self._context, model.loaded.adapters)
         self._vocab_size = model.info.vocab_size
         # Past its learned positions a model reads beyond a table, and the library aborts.
         self._positions_max = min(options.context, model.header.positions_max or options.context)

@@ -286,6 +286,7 @@ class Cluster:
 
     def mark_deleting(self, pod: PodState) -> None:
         """Ask a pod to go; its controller counts it out at once."""
+        self.set_ready(pod, ready=False)
         was_active = pod.is_active
         if pod.node != NOWHERE and not pod.is_terminal:
             self.table.retire(self.nodes[pod.node], self.classes[pod.cls])

@@ -32,7 +32,8 @@ VALUE_MAX: Final = 2**63 - 1
 """The largest value that Kubernetes itself holds; beyond it a quantity is taken for a mistake."""
 
 _GRAMMAR: Final = re.compile(
-    r"\+?(?P<number>\d+\.?\d*|\.\d+)(?:[eE](?P<exponent>[+-]?\d{1,3})|(?P<suffix>[numkMGTPE]|[KMGTPE]i)?)"
+    r"\+?(?P<number>\d+\.?\d*|\.\d+)(?:[eE](?P<exponent>[+-]?\d{1,3})|(?P<suffix>[numkMGTPE]|[KMGTPE]i)?)",
+    re.ASCII,
 )
 _TEXT_CHARS_MAX: Final = 64
 

@@ -97,9 +97,13 @@ class Registry:
         cluster.dirty[workload.uid] = None
 
     def _apply_pod(self, found: Pod, lifetimes_us: list[int]) -> None:
+        """Create a pod; one of this name that is still leaving is gone at once."""
         cluster = self._cluster
         uid = cluster.pod_uids.get(f"{found.namespace}/{found.name}")
         cls = cluster.class_of(found.namespace, found.template, None)
+        if uid is not None and cluster.pods[uid].deleting:
+            cluster.forget(cluster.pods[uid])
+            uid = None
         if uid is None:
             pod = cluster.create_pod(found.name, cls, None)
             if lifetimes_us:

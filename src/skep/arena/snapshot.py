@@ -4,6 +4,7 @@ Caches are not part of it: they are rebuilt from the state and hold the same num
 decisions; a fork keeps them, a snapshot does not.
 """
 
+import hashlib
 from copy import copy
 from typing import Final
 
@@ -21,6 +22,7 @@ from skep.arena.timeline import Entry
 from skep.errors.arena import SnapshotUnreadable
 
 MAGIC: Final = b"skep-arena-cluster/1\n"
+DIGEST_BYTES: Final = 32
 
 
 class Numbers(msgspec.Struct, array_like=True):
@@ -175,17 +177,21 @@ def _install(target: EmbeddedCluster, image: Image, classes: dict[int, PodClass]
 
 def dump(source: EmbeddedCluster) -> bytes:
     """Return the bytes of a cluster's state."""
-    return MAGIC + msgspec.msgpack.encode(_image(source))
+    body = msgspec.msgpack.encode(_image(source))
+    return MAGIC + hashlib.sha256(body).digest() + body
 
 
 def load(data: bytes, *, sink: Sink | None = None) -> EmbeddedCluster:
     """Return the cluster that `dump` wrote. Raises: SnapshotUnreadable."""
     if not data.startswith(MAGIC):
         raise SnapshotUnreadable("these bytes are no snapshot of a simulated cluster, or of another version")
+    digest, body = data[len(MAGIC) : len(MAGIC) + DIGEST_BYTES], data[len(MAGIC) + DIGEST_BYTES :]
+    if hashlib.sha256(body).digest() != digest:
+        raise SnapshotUnreadable("the snapshot is damaged: its digest does not match")
     try:
-        image = msgspec.msgpack.decode(memoryview(data)[len(MAGIC) :], type=Image)
+        image = msgspec.msgpack.decode(body, type=Image)
     except msgspec.MsgspecError as error:
-        raise SnapshotUnreadable(f"the snapshot is damaged: {error}") from error
+        raise SnapshotUnreadable(f"the snapshot is of another version: {error}") from error
     target = EmbeddedCluster((), image.seed, image.profile, sink=sink)
     target.cluster.columns = _columns(target.cluster, image.columns)
     classes = {}

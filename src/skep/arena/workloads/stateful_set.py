@@ -1,9 +1,15 @@
 """StatefulSet: pods with ordinals, in order, one at a time unless declared parallel."""
 
+from typing import Final
+
 from skep.arena.cluster import Cluster
 from skep.arena.kubelet import Kubelet
 from skep.arena.objects import StatefulSet
-from skep.arena.state import PodState, WorkloadState
+from skep.arena.state import US, PodState, WorkloadState
+from skep.arena.timeline import Due
+
+RETRY_US: Final = 1 * US
+"""How long the controller waits after the API has refused a name that is taken."""
 
 
 class StatefulSetController:
@@ -41,7 +47,9 @@ class StatefulSetController:
                 self._cluster.forget(pod)
                 pod = by_ordinal.pop(ordinal, None) and None
             if pod is None:
-                by_ordinal[ordinal] = self._create(workload, spec, ordinal)
+                created = self._create(workload, spec, ordinal)
+                if created is not None:
+                    by_ordinal[ordinal] = created
                 whole = False
             elif pod.deleting or not pod.available:
                 whole = False
@@ -49,7 +57,12 @@ class StatefulSetController:
                 return False
         return whole
 
-    def _create(self, workload: WorkloadState, spec: StatefulSet, ordinal: int) -> PodState:
+    def _create(self, workload: WorkloadState, spec: StatefulSet, ordinal: int) -> PodState | None:
+        """Create a pod, or try again later while another set's pod of this name is still leaving."""
+        timeline = self._cluster.timeline
+        if f"{spec.namespace}/{spec.name}-{ordinal}" in self._cluster.pod_uids:
+            timeline.plan(timeline.now_us + RETRY_US, Due.WAKE, workload.uid)
+            return None
         old = ordinal < spec.start_ordinal + spec.partition
         revision = workload.stable_revision if old else workload.revision
         template = workload.templates.get(revision, spec.template)

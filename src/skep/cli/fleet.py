@@ -24,6 +24,7 @@ from skep.process.guard import Guard
 from skep.process.report import ReportPipe
 from skep.web.client import make_client
 
+FLEET_VARIABLE = "SKEP_FLEET"  # Marks everything that this fleet starts.
 DAEMON_READY_S_MAX = 30.0
 POOL_READY_S_MAX = 3600.0
 POLL_S = 0.05
@@ -140,6 +141,7 @@ async def running(options: FleetOptions) -> AsyncGenerator[Fleet]:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         guard = stack.enter_context(Guard())
         guard.folder(folder)
+        guard.mark(FLEET_VARIABLE, folder.name)
         lifeline, held = os.pipe()
         stack.callback(os.close, lifeline)
         stack.callback(os.close, held)
@@ -154,6 +156,8 @@ async def running(options: FleetOptions) -> AsyncGenerator[Fleet]:
             f"127.0.0.1:{options.gateway_port}",
             "--admin-bind",
             f"127.0.0.1:{options.admin_port}",
+            "--store",
+            f"sqlite:{folder / 'queen.db'}",
         )
         fleet.gateway, fleet.admin = queen["gateway"], queen["admin"]
         config = folder / "skep.toml"
@@ -172,7 +176,7 @@ async def _start(
         child = await spawn(
             ChildSpec(
                 argv=(sys.executable, "-m", "skep.cli.main", name, *argv, *fds),
-                env=dict(os.environ),
+                env={**os.environ, FLEET_VARIABLE: fleet.folder.name},
                 log_path=fleet.folder / f"{name}.log",
                 pass_fds=(pipe.write_fd, lifeline),
             )

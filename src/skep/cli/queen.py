@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -23,6 +24,14 @@ def queen(
     ),
     token_file: Path | None = typer.Option(
         None, help="File with the admin token; hives need it too.", envvar="SKEP_QUEEN_TOKEN_FILE"
+    ),
+    store: str = typer.Option(
+        "",
+        help="sqlite:PATH or etcd:http://a,http://b,http://c; a file of yours by default.",
+        envvar="SKEP_QUEEN_STORE",
+    ),
+    advertise: str = typer.Option(
+        "", help="Admin URL by which other queens reach this one.", envvar="SKEP_QUEEN_ADVERTISE"
     ),
     tls_cert: Path | None = typer.Option(None, help="Certificate chain (PEM).", envvar="SKEP_QUEEN_TLS_CERT"),
     tls_key: Path | None = typer.Option(None, help="Its private key (PEM).", envvar="SKEP_QUEEN_TLS_KEY"),
@@ -52,6 +61,8 @@ def queen(
     if (tls_cert is None) != (tls_key is None):
         raise InvalidConfig("--tls-cert and --tls-key belong together: give both or neither")
     options = QueenOptions(
+        store=store or default_store(),
+        advertise=advertise,
         gateway=GatewayOptions(load_wait_s=load_wait_s),
         token=token,
         certificate=(str(tls_cert), str(tls_key)) if tls_cert else None,
@@ -98,6 +109,13 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
     finally:
         listener.close()
+
+
+def default_store() -> str:
+    """Return the address of the store that a queen of this user has by default."""
+    from skep.spec.folders import folders
+
+    return f"sqlite:{folders(os.environ).state / 'queen.db'}"
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from litestar.params import Parameter
 
 from skep import __version__
 from skep.queen.core import Core
+from skep.queen.forward import FORWARDED
 from skep.queen.views import ModelView, NodeView, PoolView, model_views, node_view, pool_views
 from skep.telemetry.metrics import CONTENT_TYPE
 from skep.web.errors import exception_handlers
@@ -45,7 +46,7 @@ async def register(core: Core, request: Request[Any, Any, Any]) -> RegisterReply
     """Idempotent; again after a restart of the hive, or after a 404 to a heartbeat."""
     decoded = tolerant.decode(await request.body(), RegisterRequest)
     core.count_unknown(decoded.unknown_fields)
-    node = core.register(decoded.message)
+    node = core.register(decoded.message, is_forwarded=FORWARDED in request.headers)
     return RegisterReply(node_id=node.node_id, version=__version__, next_heartbeat_ms=core.heartbeat_ms)
 
 
@@ -54,14 +55,14 @@ async def heartbeat(core: Core, node_id: NodeId, request: Request[Any, Any, Any]
     """404 asks the hive to register again."""
     decoded = tolerant.decode(await request.body(), Heartbeat)
     core.count_unknown(decoded.unknown_fields)
-    wanted = core.heartbeat(node_id, decoded.message)
+    wanted = core.heartbeat(node_id, decoded.message, is_forwarded=FORWARDED in request.headers)
     return HeartbeatReply(next_heartbeat_ms=core.heartbeat_ms, wanted=wanted)
 
 
 @delete("/v2/nodes/{node_id:str}", summary="A node leaves", tags=["nodes"], status_code=204)
-async def leave(core: Core, node_id: NodeId) -> None:
+async def leave(core: Core, node_id: NodeId, request: Request[Any, Any, Any]) -> None:
     """Forget it; its workers are its hive's own affair."""
-    core.leave(node_id)
+    core.leave(node_id, is_forwarded=FORWARDED in request.headers)
 
 
 @get("/v2/nodes", summary="Every node", tags=["nodes"])
@@ -74,13 +75,13 @@ async def nodes(core: Core) -> list[NodeView]:
 @post("/v2/nodes/{node_id:str}/cordon", summary="No new work for a node", tags=["nodes"], status_code=200)
 async def cordon(core: Core, node_id: NodeId) -> NodeView:
     """What runs there goes on."""
-    return node_view(core.registry, core.registry.cordon(node_id, is_cordoned=True))
+    return node_view(core.registry, core.cordon(node_id, is_cordoned=True))
 
 
 @post("/v2/nodes/{node_id:str}/uncordon", summary="New work again", tags=["nodes"], status_code=200)
 async def uncordon(core: Core, node_id: NodeId) -> NodeView:
     """Undo a cordon."""
-    return node_view(core.registry, core.registry.cordon(node_id, is_cordoned=False))
+    return node_view(core.registry, core.cordon(node_id, is_cordoned=False))
 
 
 @get("/v2/pools", summary="Every pool", tags=["pools"])

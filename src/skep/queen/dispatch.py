@@ -276,5 +276,5 @@ def _down(route: Route) -> PoolDown:
         causes or gone or ["its pools are " + ", ".join(sorted({one.pool.state for one in route.pools}))]
     )[0]
     return PoolDown(
-        f"{route.model} is not served now: {cause}", cause=cause, retry_after_s=10, loading=route.loading()
+        f"{route.model} is not served now: {cause}", cause=cause, retry_after_s=3, loading=route.loading()
     )

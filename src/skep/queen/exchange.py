@@ -74,7 +74,7 @@ class Request(msgspec.Struct, frozen=True):
 class Shared(msgspec.Struct, frozen=True):
     """What all exchanges of a gateway share."""
 
-    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
     options: GatewayOptions
     dispatcher: Dispatcher
     upstreams: Upstreams
@@ -92,7 +92,7 @@ class Exchange:
         self.prefix_key = request.fields.prefix_key
         self.priority = request.priority
         self.excluded: frozenset[str] = frozenset()
-        now = shared.loop.time()
+        now = shared.clock()
         self.outcome = Outcome(
             started_s=now, model=self.model, streamed=request.fields.stream, key_id=request.key_id
         )
@@ -119,7 +119,7 @@ class Exchange:
 
     def granted(self, replica: Replica, verdict: Verdict) -> None:
         """Send the request there, on a kept connection when there is one."""
-        now = self._shared.loop.time()
+        now = self._shared.clock()
         self._replica, self._verdict, self._granted_s, self.touched_s = replica, verdict, now, now
         if self.outcome.attempts == 0:
             self.outcome.queued_s = now - self.outcome.started_s
@@ -154,7 +154,7 @@ class Exchange:
     def client_resumed(self) -> None:
         """The client reads again."""
         self._is_paused = False
-        self.touched_s = self._shared.loop.time()
+        self.touched_s = self._shared.clock()
         if self._connection is not None:
             self._connection.resume()
 
@@ -185,7 +185,7 @@ class Exchange:
 
     def answer_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Keep the head until there is a reason to send it."""
-        self.touched_s = self._shared.loop.time()
+        self.touched_s = self._shared.clock()
         self._head = (status, headers)
         kind = next((value for name, value in headers if name == b"content-type"), b"")
         if status < 400 and kind.startswith(b"text/event-stream"):  # noqa: PLR2004 - the class of errors
@@ -193,7 +193,7 @@ class Exchange:
 
     def answer_body(self, data: bytes) -> None:
         """Forward whole events of a stream; hold a plain answer while it is small."""
-        now = self.touched_s = self._shared.loop.time()
+        now = self.touched_s = self._shared.clock()
         if self._scan is not None:
             self._forward_events(self._scan, data, now)
             return
@@ -390,14 +390,14 @@ class Exchange:
         if connecting is not None:
             connecting.cancel()
         if replica is not None:
-            self._shared.dispatcher.release(replica, self.model, self._shared.loop.time() - self._granted_s)
+            self._shared.dispatcher.release(replica, self.model, self._shared.clock() - self._granted_s)
 
     def _end(self) -> None:
         """Take note of the end, once; nothing is told to the client here."""
         if self.is_ended:
             return
         self.is_ended = True
-        self.outcome.ended_s = self._shared.loop.time()
+        self.outcome.ended_s = self._shared.clock()
         if self._scan is not None:
             self.outcome.events = self._scan.events
             self._take_usage(self._scan.usage)

@@ -1,5 +1,6 @@
 """Which Host headers are answered: a page that rebinds its name to this machine's address is not."""
 
+import ipaddress
 from collections.abc import Iterable
 
 from skep.errors.web import MalformedHttp
@@ -21,7 +22,15 @@ class HostCheck:
             )
 
     def knows(self, host: str) -> bool:
-        """True when a Host header's value names this host, on any port."""
+        """True when a Host header's value names this host, on any port; an address cannot be rebound, so any will do."""
         name = host.lower().strip()
         name = name[1 : name.index("]")] if name.startswith("[") and "]" in name else name.partition(":")[0]
-        return name in self._names or name.startswith("127.")
+        return name in self._names or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

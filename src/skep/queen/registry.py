@@ -40,6 +40,11 @@ class Node:
         self.ram_available_bytes = 0
 
     @property
+    def is_heard(self) -> bool:
+        """True once it has spoken to a queen since this one started; before, it is only known from the store."""
+        return self.state is not NodeState.JOINING
+
+    @property
     def is_alive(self) -> bool:
         """True when it may get new work."""
         return self.state is NodeState.ALIVE
@@ -79,8 +84,10 @@ class Registry:
         """Take a node in; doing it again is fine and refreshes it. A cordoned node stays cordoned."""
         now = self._clock()
         node = self.nodes.get(request.node_id)
-        if node is None or node.state is NodeState.LEFT:
+        if node is None:
             node = self.nodes[request.node_id] = Node(request, now)
+            self._advance(node, NodeEvent.REGISTERED)
+        elif node.state is NodeState.JOINING:
             self._advance(node, NodeEvent.REGISTERED)
         elif node.state is NodeState.LOST:
             self._advance(node, NodeEvent.LEASE_RENEWED)
@@ -91,13 +98,20 @@ class Registry:
         self._changed()
         return node
 
+    def expect(self, request: RegisterRequest) -> None:
+        """Know a node from the store until it speaks for itself; after a lease's time it is forgotten."""
+        if request.node_id not in self.nodes:
+            node = self.nodes[request.node_id] = Node(request, self._clock())
+            node.take_pools(request.pools)
+            self._changed()
+
     def heartbeat(self, node_id: str, beat: Heartbeat) -> Node:
         """Take a node's present state; one that is older than the last is only a sign of life.
 
-        Raises: NodeUnknown (it has to register again: unknown, left, or another instance of the hive).
+        Raises: NodeUnknown (it has to register again: unknown, left, only expected, or another instance of the hive).
         """
         node = self.nodes.get(node_id)
-        if node is None or node.state is NodeState.LEFT or node.request.instance != beat.instance:
+        if node is None or not node.is_heard or node.request.instance != beat.instance:
             raise NodeUnknown(f"node {node_id} is not registered here: register again", node_id=node_id)
         node.seen_s = self._clock()
         if node.state is NodeState.LOST:
@@ -142,7 +156,15 @@ class Registry:
         ]
         for node in lost:
             self._advance(node, NodeEvent.LEASE_LOST)
-        if lost:
+        silent = [
+            node
+            for node in self.nodes.values()
+            if not node.is_heard and now - node.seen_s > self._offline_after_s
+        ]
+        for node in silent:
+            self._advance(node, NodeEvent.LEAVE)
+            del self.nodes[node.node_id]
+        if lost or silent:
             self._changed()
 
     def age_s(self, node: Node) -> float:

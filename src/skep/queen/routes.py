@@ -50,6 +50,8 @@ class PoolRoute(msgspec.Struct, frozen=True):
     @property
     def hope(self) -> Hope:
         """What the pool's state promises."""
+        if not self.node.is_heard:
+            return Hope.COMING
         if not self.node.is_alive:
             return Hope.DOWN
         if self.replicas:

@@ -71,8 +71,8 @@ class Service:
         self._number = 0
 
     def now_s(self) -> float:
-        """Return the event loop's time."""
-        return self._shared.loop.time()
+        """Return the gateway's clock. Not the event loop's: uvloop's counts whole milliseconds."""
+        return self._shared.clock()
 
     def date(self) -> bytes:
         """Return the Date header, at most a tick old."""

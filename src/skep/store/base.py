@@ -5,7 +5,7 @@ that stamp makes a transaction atomic against everybody else; the revision of a 
 fencing token.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -112,7 +112,7 @@ class Store(Protocol):
         """Grant a lease of at least `LEASE_S_MIN` seconds. Raises: StoreUnavailable."""
         ...
 
-    def watch(self, prefix: str, *, after_revision: int) -> AsyncIterator[tuple[Event, ...]]:
+    def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[tuple[Event, ...]]:
         """Yield changes under `prefix` with a later revision, in order, one transaction's part at a time, for ever.
 
         Raises: WatchCompacted (list again), StoreUnavailable (watch again from the last revision seen).

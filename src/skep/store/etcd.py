@@ -7,7 +7,7 @@ not answer is put last, and a read is tried on each. A write is tried again else
 
 import math
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -93,7 +93,7 @@ class EtcdStore:
         answer = await self._call("/v3/lease/grant", {"TTL": str(math.ceil(check_ttl(ttl_s)))})
         return EtcdLease(self, int(answer["ID"]), float(answer["TTL"]))
 
-    async def watch(self, prefix: str, *, after_revision: int) -> AsyncIterator[tuple[Event, ...]]:
+    async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[tuple[Event, ...]]:
         """Yield each later transaction's changes under the prefix. Raises: WatchCompacted, StoreUnavailable."""
         request = {**self._range(prefix), "start_revision": str(after_revision + 1)}
         body = {"create_request": request}

@@ -8,7 +8,7 @@ woken by each commit; commits of other processes are seen within `TICK_S`.
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -98,7 +98,7 @@ class SqliteStore:
 
         return SqliteLease(self, await self._in_thread(grant), ttl_s)
 
-    async def watch(self, prefix: str, *, after_revision: int) -> AsyncIterator[tuple[Event, ...]]:
+    async def watch(self, prefix: str, *, after_revision: int) -> AsyncGenerator[tuple[Event, ...]]:
         """Yield each later transaction's changes under the prefix. Raises: WatchCompacted, StoreUnavailable."""
         seen = after_revision
         while True:

@@ -1,6 +1,7 @@
 """A watcher process that cleans up after its owner, also when the owner was killed with SIGKILL.
 
-The owner holds a pipe and writes lines: `watch PID STARTED_AT`, `unwatch PID STARTED_AT`, `file PATH`, `dir PATH`.
+The owner holds a pipe and writes lines: `watch PID STARTED_AT`, `unwatch PID STARTED_AT`, `mark VARIABLE=VALUE` (whatever
+was started with it in its environment), `file PATH`, `dir PATH`.
 When the pipe closes, for whatever reason, the guard asks each watched group to end (SIGTERM), kills what is left of
 it and of what descended from it after `GRACE_S`, checking identities throughout, and removes the files and folders.
 It runs in its own session, so that a terminal's Ctrl-C does not reach it.
@@ -71,6 +72,13 @@ class Guard:
         """Forget it: it ended, or may live on. Raises: GuardGone."""
         self._tell(f"unwatch {pid} {started_at}")
 
+    def mark(self, variable: str, value: str) -> None:
+        """End every process that has `variable=value` in its environment when we are gone, whoever its parent is.
+
+        Raises: GuardGone, InvalidInput.
+        """
+        self._tell(f"mark {variable}={value}")
+
     def file(self, path: Path) -> None:
         """Remove this file when we are gone. Raises: GuardGone, InvalidInput."""
         self._tell(f"file {path.absolute()}")
@@ -111,6 +119,7 @@ class Duty:
 
     def __init__(self) -> None:
         self._watched: dict[int, int] = {}
+        self._marks: list[tuple[str, str]] = []
         self._paths: list[tuple[str, Path]] = []
 
     def note(self, line: str) -> None:
@@ -124,6 +133,9 @@ class Duty:
                 case "unwatch":
                     pid, _ = map(int, rest.split())
                     self._watched.pop(pid, None)
+                case "mark":
+                    variable, _, value = rest.partition("=")
+                    self._marks.append((variable, value))
                 case "file" | "dir":
                     self._paths.append((verb, Path(rest)))
                 case _:
@@ -144,8 +156,19 @@ class Duty:
             leaders = [one for one in leaders if is_running(one.pid, one.started_at)]
             doomed.update({one.pid: one for leader in leaders for one in self._family(leader)})
         group.kill_each(list(doomed.values()))
+        self._kill_marked(until=clock() + END_S_MAX - GRACE_S, clock=clock)
         for kind, path in self._paths:
             _remove(kind, path)
+
+    def _kill_marked(self, *, until: float, clock: Callable[[], float]) -> None:
+        """Kill what has a mark until nobody is left: one that is just being started may escape a single look."""
+        while clock() < until:
+            found = [stat for variable, value in self._marks for stat in group.marked(variable, value)]
+            found = [stat for stat in found if stat.pid != os.getpid()]
+            if not found:
+                return
+            group.kill_each(found)
+            time.sleep(_POLL_S)
 
     @staticmethod
     def _family(leader: Stat) -> list[Stat]:

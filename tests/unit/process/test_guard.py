@@ -65,6 +65,21 @@ def test_a_closed_guard_has_ended_what_it_watched(sleeper) -> None:
     assert sleeper.wait(5) == -signal.SIGTERM
 
 
+def test_what_has_its_mark_is_ended_though_nobody_owns_it(until, is_gone) -> None:
+    orphaning = f"import subprocess; print(subprocess.Popen({SLEEPER!r}, start_new_session=True).pid, flush=True)"
+    with Guard() as guard:
+        guard.mark("SKEP_TEST_MARK", "g-1")
+        made = subprocess.run(
+            [sys.executable, "-c", orphaning],
+            env={**os.environ, "SKEP_TEST_MARK": "g-1"},
+            capture_output=True,
+            check=True,
+        )
+        orphan = int(made.stdout)
+        assert not is_gone(orphan)
+    until(lambda: is_gone(orphan))
+
+
 def test_what_it_was_told_to_forget_or_another_process_lives_on(sleeper) -> None:
     born = started_at(sleeper.pid)
     with Guard() as guard:

@@ -66,7 +66,7 @@ def test_a_closed_guard_has_ended_what_it_watched(sleeper) -> None:
 
 
 def test_what_has_its_mark_is_ended_though_nobody_owns_it(until, is_gone) -> None:
-    orphaning = f"import subprocess; print(subprocess.Popen({SLEEPER!r}, start_new_session=True).pid, flush=True)"
+    orphaning = f"import subprocess; print(subprocess.Popen({SLEEPER!r}, start_new_session=True, stdout=-3, stderr=-3).pid, flush=True)"
     with Guard() as guard:
         guard.mark("SKEP_TEST_MARK", "g-1")
         made = subprocess.run(

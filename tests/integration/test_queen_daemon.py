@@ -1,147 +1,31 @@
 """`skep queen` as a real process: its admin API, and the official client against its gateway."""
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import aiohttp
 import openai
 import pytest
 
 
-class Daemon:
-    """A running queen."""
-
-    def __init__(self, child: subprocess.Popen, gateway: str, admin: str, log) -> None:
-        self.child, self.gateway, self.admin, self.log = child, gateway, admin, log
-
-
-@contextlib.contextmanager
-def queen(folder, *more: str) -> Iterator[Daemon]:
-    """Start `skep queen` on free ports; it ends with this process."""
-    ready, tell = os.pipe()
-    alive, hold = os.pipe()
-    log = folder / "queen.log"
-    argv = [
-        sys.executable,
-        "-m",
-        "skep.cli.main",
-        "queen",
-        "--bind",
-        "127.0.0.1:0",
-        "--admin-bind",
-        "127.0.0.1:0",
-    ]
-    argv += ["--report-fd", str(tell), "--exit-with-fd", str(alive), *more]
-    env = {**os.environ, "SKEP_HOME": str(folder / "home")}
-    with log.open("wb") as output:
-        child = subprocess.Popen(argv, pass_fds=(tell, alive), stdout=output, stderr=output, env=env)
-    os.close(tell)
-    os.close(alive)
-    try:
-        with os.fdopen(ready, "rb") as pipe:
-            line = pipe.readline()
-        assert line, log.read_text()
-        told = json.loads(line)
-        yield Daemon(child, told["gateway"], told["admin"], log)
-    finally:
-        os.close(hold)
-        try:
-            child.wait(10)
-        finally:
-            child.kill()
-            child.wait()
+@pytest.fixture
+def daemon(start_queen):
+    return start_queen()
 
 
 @pytest.fixture
-def daemon(tmp_path) -> Iterator[Daemon]:
-    with queen(tmp_path) as running:
-        yield running
+def worker(start_worker) -> str:
+    return start_worker()[0]
 
 
 @pytest.fixture
 async def admin(daemon) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(daemon.admin) as session:
         yield session
-
-
-WORKER = """
-import asyncio, json, sys
-from aiohttp import web
-
-running, cancelled = set(), []
-
-async def chat(request):
-    asked = await request.json()
-    job = object()
-    running.add(job)
-    try:
-        if asked.get("model") == "m-fail":
-            return web.json_response({"error": {"message": "too long", "type": "invalid_request_error", "code": "context_length_exceeded", "param": None}}, status=400)
-        text = asked["messages"][-1]["content"]
-        words = ["the ", "sky ", "is ", "blue."] if text != "for ever" else ["x "] * 10_000
-        if not asked.get("stream"):
-            await asyncio.sleep(0 if text != "for ever" else 1000)
-            return web.json_response({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "".join(words)}}], "usage": {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}})
-        answer = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await answer.prepare(request)
-        async def send(delta, finish=None):
-            chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-            await answer.write(b"data: " + json.dumps(chunk).encode() + b"\\n\\n")
-        for word in words:
-            await send({"content": word})
-            await asyncio.sleep(0.01 if text == "for ever" else 0)
-            if text == "die" and word == "sky ":
-                request.transport.abort()
-                return answer
-        await send({}, "stop")
-        await answer.write(b"data: [DONE]\\n\\n")
-        return answer
-    except asyncio.CancelledError:
-        cancelled.append(1)
-        raise
-    finally:
-        running.discard(job)
-
-async def state(request):
-    return web.json_response({"running": len(running), "cancelled": len(cancelled)})
-
-app = web.Application()
-app.router.add_post("/v1/chat/completions", chat)
-app.router.add_get("/state", state)
-
-async def main():
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print(site._server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    await runner.cleanup()
-
-asyncio.run(main())
-"""
-
-
-@pytest.fixture
-def worker(tmp_path) -> Iterator[str]:
-    """A separate process that speaks a worker's side; its URL."""
-    child = subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        yield f"http://127.0.0.1:{int(child.stdout.readline())}"
-    finally:
-        child.stdin.close()
-        child.stdout.close()
-        try:
-            child.wait(10)
-        finally:
-            child.kill()
-            child.wait()
 
 
 def pool(worker: str, *, state: str = "ready", slots: int = 4, model: str = "m") -> dict:
@@ -339,16 +223,15 @@ async def _metrics(admin) -> str:
         return await answer.text()
 
 
-def test_sigterm_ends_it_cleanly_and_a_port_in_use_is_one_line(tmp_path):
-    with queen(tmp_path) as daemon:
-        port = daemon.gateway.rpartition(":")[2]
-        argv = [sys.executable, "-m", "skep.cli.main", "queen", "--bind", f"127.0.0.1:{port}"]
-        second = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-        assert second.returncode == 1
-        assert f"port {port}" in second.stderr
-        assert second.stderr.count("\n") == 1
-        daemon.child.send_signal(signal.SIGTERM)
-        assert daemon.child.wait(10) == 0
+def test_sigterm_ends_it_cleanly_and_a_port_in_use_is_one_line(daemon, tmp_path):
+    port = daemon.gateway.rpartition(":")[2]
+    argv = [sys.executable, "-m", "skep.cli.main", "queen", "--bind", f"127.0.0.1:{port}"]
+    second = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 1
+    assert f"port {port}" in second.stderr
+    assert second.stderr.count("\n") == 1
+    daemon.child.send_signal(signal.SIGTERM)
+    assert daemon.child.wait(10) == 0
 
 
 def test_binding_the_world_without_a_token_is_refused():
@@ -368,7 +251,7 @@ def test_binding_the_world_without_a_token_is_refused():
     assert refused.stderr.count("\n") == 1
 
 
-def test_the_admin_token_is_asked_for(tmp_path):
+def test_the_admin_token_is_asked_for(tmp_path, start_queen):
     token = tmp_path / "token"
     token.write_text("correct horse\n")
 
@@ -383,6 +266,6 @@ def test_the_admin_token_is_asked_for(tmp_path):
                 found.append(answer.status)
             return found
 
-    with queen(tmp_path, "--token-file", str(token)) as daemon:
-        assert asyncio.run(ask(daemon.admin)) == [401, 401, 200, 200]
-        assert "correct" not in daemon.log.read_text()
+    daemon = start_queen("--token-file", str(token))
+    assert asyncio.run(ask(daemon.admin)) == [401, 401, 200, 200]
+    assert "correct" not in daemon.log.read_text()

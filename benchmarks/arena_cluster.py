@@ -6,7 +6,10 @@ kube-scheduler's own CI floor for its SchedulingBasic benchmark on 5,000 nodes i
 
 import argparse
 import json
+import os
 import time
+from collections import deque
+from pathlib import Path
 from typing import Any
 
 from skep.arena.embedded import EmbeddedCluster
@@ -94,11 +97,60 @@ def measure(name: str, manifests: list[dict[str, Any]], nodes: int, pods: int) -
     }
 
 
+def measure_stream(events: int, nodes: int = 100) -> dict[str, Any]:
+    """Stream pods in and out, one event a tenth of a second; memory is to stay where it is."""
+    cluster = EmbeddedCluster([parse(node(number)) for number in range(nodes)], seed=1)  # type: ignore[arg-type]
+    alive: deque[dict[str, Any]] = deque()
+    samples: list[int] = []
+    started = time.perf_counter()
+    for number in range(events):
+        cluster.run_until(number / 10)
+        if len(alive) < 1000 or number % 2:
+            manifest = bare(number)
+            manifest["metadata"]["labels"] = {"job": str(number % 5000)}
+            alive.append(manifest)
+            cluster.apply(manifest)
+        else:
+            cluster.delete(alive.popleft())
+        if number % (events // 10) == events // 10 - 1:
+            samples.append(rss_mib())
+    took_s = time.perf_counter() - started
+    return {
+        "case": "a stream of pods",
+        "events": events,
+        "history": len(cluster.history),
+        "seconds": round(took_s, 1),
+        "events_per_s": round(events / took_s),
+        "rss_mib_by_tenth": samples,
+    }
+
+
+def rss_mib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def measure_small(pods: int) -> dict[str, Any]:
+    """Make a cluster of two nodes, bring a deployment up on it, and look at it."""
+    nodes = [parse(node(number)) for number in range(2)]
+    manifest, profile, rounds = deployment(pods), Profile(explains=False), 500
+    started = time.perf_counter()
+    for seed in range(rounds):
+        cluster = EmbeddedCluster(nodes, seed, profile)  # type: ignore[arg-type]
+        cluster.apply(manifest)
+        cluster.run_until(60)
+        cluster.observe("default", "web")
+    return {
+        "case": f"a small cluster, {pods} pods",
+        "us": round((time.perf_counter() - started) / rounds * 1e6),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pods", type=int, default=10_000)
     parser.add_argument("--nodes", type=int, default=5_000)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--events", type=int, default=0, help="also stream so many events")
     options = parser.parse_args()
     pods, nodes = options.pods, options.nodes
     cases = [
@@ -108,6 +160,10 @@ def main() -> None:
         ("one deployment, one per node (anti-affinity)", [deployment(min(pods, nodes), **ANTI)]),
     ]
     rows = [measure(name, manifests, nodes, pods) for name, manifests in cases]
+    others = [measure_small(3), measure_small(10)]
+    if options.events:
+        others.append(measure_stream(options.events))
+    rows += others if options.json else []
     if options.json:
         print(json.dumps(rows, indent=2))
         return
@@ -117,6 +173,8 @@ def main() -> None:
             f"{row['case']:46} {row['bound']:>7} {row['seconds']:>7} {row['pods_per_s']:>8} {row['times_floor']:>8}"
             f" {row['to_ready_s']:>12}"
         )
+    for row in others:
+        print(", ".join(f"{key} {value}" for key, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, Final
 from skep.arena.cluster import Cluster
 from skep.arena.history import History, Sink
 from skep.arena.kubelet import Kubelet
-from skep.arena.manifests import parse
+from skep.arena.manifests import identity, parse
 from skep.arena.node_life import NodeLife
 from skep.arena.objects import Node, Parsed, Taint
 from skep.arena.observation import NodeUsage, Observation
@@ -88,10 +88,9 @@ class EmbeddedCluster:
         self.registry.apply(found, [int(seconds * US) for seconds in lifetimes_s])
         self._reconcile()
 
-    def delete(self, manifest: dict[str, Any] | Parsed) -> None:
-        """Delete an object and what it owns. Raises: ObjectNotFound."""
-        found = parse(manifest) if isinstance(manifest, dict) else manifest
-        self.registry.delete(found)
+    def delete(self, manifest: dict[str, Any]) -> None:
+        """Delete an object and what it owns; only kind, namespace and name are read. Raises: ObjectNotFound."""
+        self.registry.delete(*identity(manifest))
         self._reconcile()
 
     # Nodes.

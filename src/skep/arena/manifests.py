@@ -59,6 +59,7 @@ INERT_KINDS: Final = frozenset(
     )
 )
 """Kinds that are accepted and have no effect on where pods run."""
+UNNAMESPACED: Final = frozenset(("Node", "PriorityClass", "Namespace"))
 
 
 def _pods_default(requests: dict[str, int]) -> dict[str, int]:
@@ -236,6 +237,20 @@ PARSERS: Final[dict[str, Callable[[Fields], Parsed]]] = {
     "Namespace": _namespace,
     "Service": _service,
 }
+
+
+def identity(manifest: dict[str, Any]) -> tuple[str, str, str]:
+    """Return kind, namespace and name; the namespace is empty for what has none.
+
+    Raises: InvalidManifest, UnknownKind.
+    """
+    if not isinstance(manifest, dict):
+        raise InvalidManifest(f"a manifest is a mapping, not {type(manifest).__name__}", where="")
+    kind = manifest.get("kind")
+    if not isinstance(kind, str) or (kind not in PARSERS and kind not in INERT_KINDS):
+        raise UnknownKind(f"the simulated cluster does not know the kind {kind!r}", kind=kind)
+    namespace, name = _named(Fields(manifest, kind))
+    return kind, "" if kind in UNNAMESPACED else namespace, name
 
 
 def parse(manifest: dict[str, Any]) -> Parsed:

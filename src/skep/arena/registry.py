@@ -1,6 +1,7 @@
 """Objects applied and deleted, and the controller that each workload belongs to."""
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from skep.arena.cluster import Cluster
 from skep.arena.kubelet import Kubelet
@@ -115,64 +116,50 @@ class Registry:
             pod.reason = ""
             self._scheduler.on_pending(pod)
 
-    def delete(self, found: Parsed) -> None:
+    def delete(self, kind: str, namespace: str, name: str) -> None:
         """Remove an object and what it owns. Raises: ObjectNotFound."""
         cluster = self._cluster
-        match found:
-            case Deployment() | ReplicaSet() | StatefulSet() | Job():
-                self._delete_workload(found)
-            case Node():
-                node_id = cluster.node_ids.get(found.name)
-                if node_id is None:
-                    raise _missing("Node", found.name)
-                self._node_life.remove(cluster.nodes[node_id])
-            case Pod():
-                uid = cluster.pod_uids.get(f"{found.namespace}/{found.name}")
-                if uid is None:
-                    raise _missing("Pod", f"{found.namespace}/{found.name}")
-                self._kubelet.delete(cluster.pods[uid], "deleted")
-            case _:
-                self._delete_other(found)
-
-    def _delete_other(self, found: Parsed) -> None:
-        cluster = self._cluster
-        held: dict[str, object]
-        match found:
-            case PriorityClass():
-                held, key = cluster.priorities, found.name  # type: ignore[assignment]
-            case DisruptionBudget():
-                held, key = cluster.budgets, f"{found.namespace}/{found.name}"  # type: ignore[assignment]
-            case Namespace():
-                held, key = cluster.namespaces, found.name  # type: ignore[assignment]
-                self._empty_namespace(found.name)
-            case Service():
-                held, key = cluster.services, f"{found.namespace}/{found.name}"  # type: ignore[assignment]
-            case Inert():
-                held, key = cluster.inert, f"{found.kind}/{found.namespace}/{found.name}"  # type: ignore[assignment]
-            case _:
-                raise _missing(type(found).__name__, "")
-        if held.pop(key, None) is None:
-            raise _missing(type(found).__name__, key)
+        key = f"{namespace}/{name}"
+        if kind in WORKLOAD_KINDS:
+            self._delete_workload(kind, namespace, name)
+        elif kind == "Node":
+            self._node_life.remove(cluster.nodes[_held(cluster.node_ids, name, kind)])
+        elif kind == "Pod":
+            self._kubelet.delete(cluster.pods[_held(cluster.pod_uids, key, kind)], "deleted")
+        elif kind == "PriorityClass":
+            _held(cluster.priorities, name, kind)
+            del cluster.priorities[name]
+        elif kind == "PodDisruptionBudget":
+            _held(cluster.budgets, key, kind)
+            del cluster.budgets[key]
+        elif kind == "Service":
+            _held(cluster.services, key, kind)
+            del cluster.services[key]
+        elif kind == "Namespace":
+            _held(cluster.namespaces, name, kind)
+            del cluster.namespaces[name]
+            self._empty_namespace(name)
+        else:
+            _held(cluster.inert, f"{kind}/{key}", kind)
+            del cluster.inert[f"{kind}/{key}"]
 
     def _empty_namespace(self, name: str) -> None:
         cluster = self._cluster
-        for workload in [
-            item for item in cluster.workloads.values() if item.spec.namespace == name and not item.owner
-        ]:
-            self._delete_workload(workload.spec)
+        for kind, namespace, workload in list(cluster.workload_uids):
+            if namespace == name and (kind, namespace, workload) in cluster.workload_uids:
+                self._delete_workload(kind, namespace, workload)
         for pod in [pod for pod in cluster.pods.values() if pod.namespace == name]:
             self._kubelet.delete(pod, "namespace deleted")
 
-    def _delete_workload(self, spec: Workload) -> None:
+    def _delete_workload(self, kind: str, namespace: str, name: str) -> None:
         cluster = self._cluster
-        key = (type(spec).__name__, spec.namespace, spec.name)
-        uid = cluster.workload_uids.get(key)
-        if uid is None:
-            raise _missing(key[0], f"{spec.namespace}/{spec.name}")
+        key = (kind, namespace, name)
+        uid = _held(cluster.workload_uids, key, kind)
         workload = cluster.workloads[uid]
         cluster.log("Removed", f"{key[0]}/{workload.key}")
         for child in list(workload.children):
-            self._delete_workload(cluster.workloads[child].spec)
+            owned = cluster.workloads[child].spec
+            self._delete_workload(type(owned).__name__, owned.namespace, owned.name)
         if workload.owner:
             cluster.workloads[workload.owner].children.pop(uid, None)
         del cluster.workloads[uid]
@@ -193,7 +180,8 @@ class Registry:
         if workload is None:
             return
         if self._jobs.is_expired(workload):
-            self._delete_workload(workload.spec)
+            spec = workload.spec
+            self._delete_workload(type(spec).__name__, spec.namespace, spec.name)
         else:
             self._cluster.dirty[uid] = None
 
@@ -220,6 +208,18 @@ class Registry:
         if not found:
             raise _missing("workload", f"{namespace}/{name}")
         return found
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _held(held: dict[K, V], key: K, kind: str) -> V:
+    """Return what is held under a key. Raises: ObjectNotFound."""
+    try:
+        return held[key]
+    except KeyError:
+        raise _missing(kind, str(key)) from None
 
 
 def _missing(kind: str, name: str) -> ObjectNotFound:

@@ -193,7 +193,7 @@ def load(data: bytes, *, sink: Sink | None = None) -> EmbeddedCluster:
     except msgspec.MsgspecError as error:
         raise SnapshotUnreadable(f"the snapshot is of another version: {error}") from error
     target = EmbeddedCluster((), image.seed, image.profile, sink=sink)
-    target.cluster.columns = _columns(target.cluster, image.columns)
+    _use_columns(target.cluster, Columns(image.columns))
     classes = {}
     for number, key, refs in image.classes:
         cls = PodClass(number, key, target.cluster.columns)
@@ -203,16 +203,15 @@ def load(data: bytes, *, sink: Sink | None = None) -> EmbeddedCluster:
     return target
 
 
-def _columns(cluster: Cluster, names: list[str]) -> Columns:
-    columns = cluster.table.columns = Columns(names)
-    return columns
+def _use_columns(cluster: Cluster, columns: Columns) -> None:
+    cluster.columns = cluster.table.columns = columns
 
 
 def fork(source: EmbeddedCluster) -> EmbeddedCluster:
     """Return an independent copy. What the sink of the source gets, the copy's does not."""
     image = _copied(_image(source))
     target = EmbeddedCluster((), source.seed, source.profile)
-    target.cluster.columns = _columns(target.cluster, image.columns)
+    _use_columns(target.cluster, source.cluster.columns.clone())
     classes = {number: cls.clone() for number, cls in source.cluster.classes.items()}
     _install(target, image, classes)
     target.scheduler.captures.take(source.scheduler.captures)

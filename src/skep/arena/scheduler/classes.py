@@ -1,7 +1,7 @@
 """Pod classes: pods that scheduling cannot tell apart, so that verdicts are computed once for all of them."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -53,6 +53,7 @@ class PodClass:
         "requests",
         "scored_cpu",
         "scored_memory",
+        "shape",
         "spread_is_default",
         "spreads",
         "template",
@@ -74,6 +75,9 @@ class PodClass:
         )
         self.spreads, self.spread_is_default = _spreads(template, key.default_selector)
         self.carried = _carried(template)
+        self.shape = columns.shape(
+            (self.requests, self.scored_cpu, self.scored_memory, template.host_ports, static_key(template))
+        )
         self.counters: list[TermCounter] = []
         self.live_counters: list[TermCounter] = []
 
@@ -164,14 +168,53 @@ def _carried(template: PodTemplate) -> tuple[Carried, ...]:
     )
 
 
-class Columns:
-    """Resource names to columns of a node's row; a new name gets the next column."""
+StaticKey = tuple[Any, ...]
 
-    __slots__ = ("_of", "names")
+
+def static_key(template: PodTemplate) -> StaticKey:
+    """Return what verdicts depend on that depend on nodes alone (`statics.py`)."""
+    return (
+        template.node_name,
+        template.node_selector,
+        template.node_required,
+        template.node_preferred,
+        template.tolerations,
+        template.images,
+    )
+
+
+SHAPES_MAX: Final = 65_536
+
+
+class Columns:
+    """Resource names to columns of a node's row; a new name gets the next column.
+
+    It numbers shapes too: what makes classes alike for everything that looks at one node at a time.
+    """
+
+    __slots__ = ("_next_shape", "_of", "_shapes", "names")
 
     def __init__(self, names: Sequence[str] = FIXED_COLUMNS) -> None:
         self.names = list(names)
         self._of = {name: at for at, name in enumerate(self.names)}
+        self._shapes: dict[Any, int] = {}
+        self._next_shape = 0
+
+    def clone(self) -> "Columns":
+        """Return a copy in which columns and shapes keep their numbers."""
+        copied = Columns(self.names)
+        copied._shapes, copied._next_shape = dict(self._shapes), self._next_shape
+        return copied
+
+    def shape(self, key: Any) -> int:
+        """Return the number of a shape; after `SHAPES_MAX` of them numbers are given anew, never twice."""
+        found = self._shapes.get(key)
+        if found is None:
+            if len(self._shapes) >= SHAPES_MAX:
+                self._shapes.clear()
+            found = self._shapes[key] = self._next_shape
+            self._next_shape += 1
+        return found
 
     def of(self, name: str) -> int:
         """Return the column of a resource."""

@@ -1,4 +1,4 @@
-"""A class's verdict and resource scores on every node, kept as the table changes.
+"""A shape's verdict and resource scores on every node, kept as the table changes.
 
 What is cached here depends on one node at a time (static filters, ports, resources; NodeResourcesFit and
 BalancedAllocation scores), so a placement costs the recomputation of one node. What depends on many nodes at once is
@@ -9,9 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from skep.arena.scheduler.classes import CPU, MEMORY, PODS, SCORED_CPU, SCORED_MEMORY, PodClass
+from skep.arena.scheduler.classes import (
+    CPU,
+    MEMORY,
+    PODS,
+    SCORED_CPU,
+    SCORED_MEMORY,
+    PodClass,
+    static_key,
+)
 from skep.arena.scheduler.plugins import DETAIL_SHIFT, FIT_CODE, PORTS_CODE, SCORE_MAX, UNRESOLVABLE
-from skep.arena.scheduler.statics import Statics, static_key
+from skep.arena.scheduler.statics import Statics
 from skep.arena.scheduler.table import NodeTable
 
 BULK_FROM = 12
@@ -77,7 +85,10 @@ def balanced_allocation(cls: PodClass, row: list[int], cap: list[int]) -> int:
 
 
 class Verdicts:
-    """Codes and scores per slot. `base` is the sum of the scores that need no normalisation."""
+    """Codes and scores per slot, for every class of one shape.
+
+    `base` is the sum of the scores that need no normalisation.
+    """
 
     __slots__ = (
         "_at",
@@ -91,7 +102,6 @@ class Verdicts:
         "codes",
         "fitting",
         "least",
-        "plans",
         "statics",
         "version",
     )
@@ -103,7 +113,6 @@ class Verdicts:
         self._epoch = self._at = 0
         self.version = 0
         self.fitting = 0
-        self.plans: dict[str, Any] = {}
         self.codes: Any = []
         self.least: Any = []
         self.balanced: Any = []
@@ -136,11 +145,10 @@ class Verdicts:
             self._refresh(journal[start])
             return
         slots = dict.fromkeys(entry if entry >= 0 else ~entry for entry in journal[start:])
-        if any(entry < 0 for entry in journal[start:]):
-            self.plans = {}
-            if self.statics.images is not None or self._had_images:
-                self._fill()
-                return
+        has_images = self.statics.images is not None or self._had_images
+        if has_images and any(entry < 0 for entry in journal[start:]):
+            self._fill()
+            return
         if table.vector and len(slots) > BULK_FROM:
             self._fill_arrays(np.fromiter(slots, dtype=np.int64, count=len(slots)))
         else:
@@ -151,7 +159,6 @@ class Verdicts:
         table = self._table
         self._epoch, self._at = table.epoch, len(table.journal)
         self.version += 1
-        self.plans = {}
         self._had_images = self.statics.images is not None
         size = len(table)
         if table.vector:

@@ -5,7 +5,7 @@ feasible nodes are found, then scores, then a seeded draw among the best.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,9 @@ from skep.arena.scheduler.table import NodeTable
 from skep.arena.state import NodeState
 
 VERDICT_BYTES_MAX = 200_000_000
-"""What cached verdicts may take; the least recently used classes are dropped beyond it."""
+"""What cached verdicts may take; the least recently used shapes are dropped beyond it."""
 VERDICT_BYTES_PER_NODE = 24
-CLASSES_KEPT_MIN = 64
+SHAPES_KEPT_MIN = 64
 
 
 class Placement:
@@ -54,6 +54,14 @@ Nominated = Mapping[int, Sequence[tuple[int, PodClass]]]
 """Node id to the pods nominated there, as (pod uid, class)."""
 
 
+class Plans(NamedTuple):
+    """A class's plans, and the version of the nodes that they were made for."""
+
+    version: int
+    spread: SpreadPlan | None
+    affinity: AffinityPlan | None
+
+
 class Placer:
     """Finds nodes for pods on one table. `next_start` rotates, so that sampling is fair to all nodes."""
 
@@ -62,51 +70,43 @@ class Placer:
         self.next_start = 0
         self.namespaces: Namespaces = {}
         self._verdicts: dict[int, Verdicts] = {}
+        self._plans: dict[int, Plans] = {}
 
     def forget(self, class_id: int) -> None:
         """Drop what is cached of a class."""
-        self._verdicts.pop(class_id, None)
-
-    def forget_plans(self) -> None:
-        """Drop what depends on namespaces' labels."""
-        for verdicts in self._verdicts.values():
-            verdicts.plans = {}
+        self._plans.pop(class_id, None)
 
     def verdicts(self, cls: PodClass) -> Verdicts:
-        """Return the class's verdicts, up to date."""
+        """Return the verdicts of the class's shape, up to date."""
         cache = self._verdicts
-        found = cache.pop(cls.id, None)
+        found = cache.pop(cls.shape, None)
         if found is None:
             found = Verdicts(cls, self.table)
-            kept = max(
-                CLASSES_KEPT_MIN, VERDICT_BYTES_MAX // (VERDICT_BYTES_PER_NODE * (len(self.table) + 1))
-            )
+            kept = max(SHAPES_KEPT_MIN, VERDICT_BYTES_MAX // (VERDICT_BYTES_PER_NODE * (len(self.table) + 1)))
             while len(cache) >= kept:
                 del cache[next(iter(cache))]
-        cache[cls.id] = found
+        cache[cls.shape] = found
         found.sync()
         return found
 
-    def plans(self, verdicts: Verdicts) -> tuple[SpreadPlan | None, AffinityPlan | None]:
+    def plans(self, cls: PodClass) -> tuple[SpreadPlan | None, AffinityPlan | None]:
         """Return what judges many nodes at once; None where the class has nothing of the kind."""
-        cls, plans = verdicts.cls, verdicts.plans
-        spread: SpreadPlan | None = None
-        affinity: AffinityPlan | None = None
-        if cls.spreads:
-            spread = plans.get("spread")
-            if spread is None:
-                spread = plans["spread"] = SpreadPlan(cls, self.table, self._classes.values())
-        if self.table.carried:
-            affinity = plans.get("affinity")
-            if affinity is None or affinity.carried != len(self.table.carried):
-                affinity = AffinityPlan(cls, self.table, self._classes.values(), self.namespaces)
-                plans["affinity"] = affinity
-        return spread, affinity
+        table = self.table
+        if not cls.spreads and not table.carried:
+            return None, None
+        found = self._plans.get(cls.id)
+        if found is None or found.version != table.node_version:
+            spread = SpreadPlan(cls, table, self._classes.values()) if cls.spreads else None
+            found = self._plans[cls.id] = Plans(table.node_version, spread, None)
+        if table.carried and (found.affinity is None or found.affinity.carried != len(table.carried)):
+            affinity = AffinityPlan(cls, table, self._classes.values(), self.namespaces)
+            found = self._plans[cls.id] = found._replace(affinity=affinity)
+        return found.spread, found.affinity
 
     def codes(self, cls: PodClass) -> tuple[Verdicts, Any]:
         """Return the verdicts of all filters on every node as the table stands."""
         verdicts = self.verdicts(cls)
-        spread, affinity = self.plans(verdicts)
+        spread, affinity = self.plans(cls)
         return verdicts, self._codes(verdicts, spread, affinity)
 
     def code_at(self, cls: PodClass, slot: int) -> int:
@@ -115,7 +115,7 @@ class Placer:
         code = int(verdicts.codes[slot])
         if code:
             return code
-        spread, affinity = self.plans(verdicts)
+        spread, affinity = self.plans(cls)
         if spread is not None:
             code = spread.code_at(slot)
         if not code and affinity is not None:
@@ -144,7 +144,7 @@ class Placer:
         if self.next_start >= len(self.table):
             self.next_start %= max(len(self.table), 1)
         verdicts = self.verdicts(cls)
-        spread, affinity = self.plans(verdicts)
+        spread, affinity = self.plans(cls)
         codes = self._codes(verdicts, spread, affinity)
         if nominated:
             codes = self._with_nominated(codes, uid, cls, nominated)

@@ -33,20 +33,6 @@ IMAGE_BYTES_MIN: Final = 23 * MEBIBYTE
 IMAGE_BYTES_MAX: Final = 1000 * MEBIBYTE
 """Below and above, an image's size counts for nothing and for no more (plugins/imagelocality)."""
 
-StaticKey = tuple[Any, ...]
-
-
-def static_key(template: PodTemplate) -> StaticKey:
-    """Return what these verdicts depend on."""
-    return (
-        template.node_name,
-        template.node_selector,
-        template.node_required,
-        template.node_preferred,
-        template.tolerations,
-        template.images,
-    )
-
 
 class Statics:
     """Per slot: verdict codes, and raw scores where any node has one (else None)."""

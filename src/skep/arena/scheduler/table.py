@@ -38,7 +38,10 @@ class Domain:
 
 
 class NodeTable:
-    """Nodes in scheduling order. `generation` changes whenever slots, labels or columns do."""
+    """Nodes in scheduling order.
+
+    `generation` changes whenever slots, labels or columns do, `node_version` whenever a node does.
+    """
 
     def __init__(self, columns: Columns, *, vector_from: int = VECTOR_FROM) -> None:
         self.columns = columns
@@ -46,6 +49,7 @@ class NodeTable:
         self.vector = False
         self.stale = True
         self.generation = 0
+        self.node_version = 0
         self.nodes: list[NodeState] = []
         self.names: list[str] = []
         self.caps: list[list[int]] = []
@@ -79,6 +83,7 @@ class NodeTable:
                 node.row.extend([0] * (width - len(node.row)))
         self.rows = [node.row for node in self.nodes]
         self.generation += 1
+        self.node_version += 1
         self.journal.clear()
         self.epoch += 1
         self.counters.clear()
@@ -196,6 +201,7 @@ class NodeTable:
     def node_changed(self, node: NodeState) -> None:
         """A node's taints, cordon or images changed: what depends on them is read anew."""
         if not self.stale:
+            self.node_version += 1
             for statics in self.statics.values():
                 statics.update(node.slot)
             self._note(~node.slot)

@@ -1,5 +1,7 @@
 """Image pulls, starts, readiness, out-of-memory kills, crash loops, lifetimes, deletion."""
 
+import itertools
+
 import pytest
 
 from skep.arena.profile import Profile
@@ -66,7 +68,7 @@ def test_more_memory_than_the_limit_is_killed_and_crash_loops(make, kinds):
     assert seen.oom_killed == seen.restarts >= 4
     assert seen.reasons == {"CrashLoopBackOff": 1}
     killed = [t for t, _, _ in kinds(cluster, "OOMKilled")]
-    gaps = [round(later - earlier) for earlier, later in zip(killed, killed[1:], strict=False)]
+    gaps = [round(later - earlier) for earlier, later in itertools.pairwise(killed)]
     assert gaps[:5] == [6, 16, 26, 46, 86]
 
 

@@ -1,5 +1,6 @@
 """The queue's order, its backoff, and the events that let waiting pods try again."""
 
+import itertools
 import json
 
 import pytest
@@ -72,7 +73,7 @@ def test_repeated_failures_back_off_further_each_time():
         cluster.run_until(at / 10)
         cluster.apply(node(f"n{at}"))
     tried = attempts(cluster, "big")
-    gaps = [round(later - earlier, 3) for earlier, later in zip(tried, tried[1:], strict=False)]
+    gaps = [round(later - earlier, 3) for earlier, later in itertools.pairwise(tried)]
     assert gaps == [1, 2, 4, 8, 10, 10]
 
 

@@ -34,7 +34,7 @@ def up(
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The gateway's port; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="The gateway's port; 0: free ones for every part.")
     ] = 8080,
     slots: Annotated[int, typer.Option(min=1, help="Requests that each worker decodes at a time.")] = 4,
     context: Annotated[int, typer.Option(min=16, help="Tokens of each slot.")] = 4096,
@@ -66,8 +66,8 @@ def up(
     options = FleetOptions(
         pools=pools,
         gateway_port=port,
-        admin_port=_free_or_any(ADMIN_PORT),
-        hive_port=_free_or_any(HIVE_PORT),
+        admin_port=_free_or_any(ADMIN_PORT) if port else 0,
+        hive_port=_free_or_any(HIVE_PORT) if port else 0,
         runtime=folders(os.environ).runtime,
     )
     run(lambda: _serve(options, quiet=quiet))

@@ -2,13 +2,7 @@
 
 import asyncio
 import contextlib
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -20,50 +14,8 @@ from skep.store.sqlite import SqliteStore
 
 
 @pytest.fixture(scope="module")
-def etcd_url(tmp_path_factory) -> Iterator[str]:
-    """A real, one-member etcd on free ports."""
-    if shutil.which("etcd") is None:
-        pytest.skip("no etcd here: apt-get install etcd-server")
-    folder = tmp_path_factory.mktemp("etcd")
-    ports = []
-    with contextlib.ExitStack() as held:
-        for _ in range(2):
-            listener = held.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            ports.append(listener.getsockname()[1])
-    client, peer = (f"http://127.0.0.1:{port}" for port in ports)
-    argv = [
-        "etcd",
-        "--data-dir",
-        str(folder / "data"),
-        "--name",
-        "one",
-        "--logger",
-        "zap",
-        "--log-level",
-        "error",
-    ]
-    argv += ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
-    argv += ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"one={peer}", "--unsafe-no-fsync"]
-    with (folder / "log").open("wb") as log:
-        child = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait_for_port(ports[0], child)
-        yield client
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait(10)
-
-
-def _wait_for_port(port: int, child: subprocess.Popen) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until and child.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError("etcd did not start")
+def etcd_url(start_etcd) -> str:
+    return start_etcd().urls[0]
 
 
 @pytest.fixture(params=["sqlite", "etcd"])

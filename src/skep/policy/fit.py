@@ -24,13 +24,11 @@ CACHE_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 
 
 
 class ModelShape(msgspec.Struct, frozen=True, kw_only=True):
-    """What the header of a model's file says. Heads are per layer; `key_length` and `value_length` per head."""
+    """What the header of a model's file says. Cached values are counted for one token, over all heads and layers."""
 
     weights_bytes: int
-    layers: int
-    kv_heads: int
-    key_length: int
-    value_length: int
+    cache_values_k: int
+    cache_values_v: int
     embedding: int
     feed_forward: int
     vocabulary: int
@@ -119,14 +117,10 @@ def fit(shape: ModelShape, demand: Demand, rooms: Sequence[Room]) -> FitVerdict:
 
 
 def kv_cache_bytes(shape: ModelShape, demand: Demand) -> int:
-    """Return the cache: layers × heads × (key + value) × context × slots."""
+    """Return the cache: values of one token (layers × heads × head size, keys and values) × context × slots."""
     for_one_token = (
-        shape.layers
-        * shape.kv_heads
-        * (
-            shape.key_length * CACHE_BYTES[demand.cache_type_k]
-            + shape.value_length * CACHE_BYTES[demand.cache_type_v]
-        )
+        shape.cache_values_k * CACHE_BYTES[demand.cache_type_k]
+        + shape.cache_values_v * CACHE_BYTES[demand.cache_type_v]
     )
     return round(for_one_token * demand.context * demand.slots)
 

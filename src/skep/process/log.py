@@ -47,6 +47,23 @@ def tail(path: Path, lines: int) -> list[str]:
     return []
 
 
+def size(path: Path) -> int:
+    """Return how long the file is now; 0 when there is none."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def tail_from(path: Path, position: int, lines: int) -> str:
+    """Return the last lines of what was written after `position`; all of it when the file was emptied since."""
+    length = size(path)
+    start = position if position <= length else 0
+    if length == start:
+        return ""
+    data = _read_at(path, max(start, length - TAIL_BYTES_MAX), TAIL_BYTES_MAX)
+    return "\n".join(data.decode("utf-8", "replace").splitlines()[-lines:])
+
+
 async def follow(path: Path, *, lines: int) -> AsyncIterator[str]:
     """Yield the last lines, then new ones as they come, for ever; a file that was emptied or replaced is read anew."""
     position, rest = 0, b""

@@ -8,10 +8,8 @@ from skep.policy.fit import Demand, ModelShape, Room, fit, kv_cache_bytes, promi
 GIB = 1024**3
 LLAMA_8B = ModelShape(
     weights_bytes=5 * GIB,
-    layers=32,
-    kv_heads=8,
-    key_length=128,
-    value_length=128,
+    cache_values_k=32 * 8 * 128,
+    cache_values_v=32 * 8 * 128,
     embedding=4096,
     feed_forward=14336,
     vocabulary=128256,

@@ -1,0 +1,75 @@
+"""`skep hive`: run the node daemon, or install it as a service."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from skep.cli import console
+from skep.cli.settings import load_config
+from skep.spec.config import Layer
+from skep.spec.folders import folders
+
+hive = typer.Typer(
+    invoke_without_command=True,
+    no_args_is_help=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@hive.callback()
+def run_hive(
+    ctx: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="A skep.toml instead of ./skep.toml.")] = None,
+    bind: Annotated[str | None, typer.Option(help="Where the API listens: HOST:PORT.")] = None,
+    queen: Annotated[str | None, typer.Option(help="The queen's admin URL to register with.")] = None,
+    token_file: Annotated[str | None, typer.Option(help="File with the bearer token (mode 0600).")] = None,
+    runtime_dir: Annotated[str | None, typer.Option(help="Where handoff files and locks go.")] = None,
+    node_id: Annotated[str | None, typer.Option(help="This node's id; the host's name by default.")] = None,
+    report_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    exit_with_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the node daemon: it keeps pools of model workers alive on this machine's devices.
+
+    Example: [bold]skep hive --queen http://127.0.0.1:8081[/bold], pools from skep.toml or by [bold]skep pool[/bold].
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from skep.hive.settings import from_config
+    from skep.process.socket import bind_listener
+    from skep.telemetry.logs import configure
+    from skep.web.server import run
+
+    flags = {
+        "bind": bind, "queen": queen, "token_file": token_file, "runtime_dir": runtime_dir, "node_id": node_id
+    }  # fmt: skip
+    given = {name: value for name, value in flags.items() if value is not None}
+    resolved = load_config(config, flags=Layer("flags", {"hive_daemon": given} if given else {}))
+    settings = from_config(resolved.config, folders(os.environ), environment=os.environ)
+    configure("hive", node_id=settings.node_id, instance=settings.instance)
+    with bind_listener(settings.host, settings.port) as listener:
+        run(_serve(settings, listener, report_fd, exit_with_fd))
+
+
+async def _serve(settings: Any, listener: Any, report_fd: int | None, exit_with_fd: int | None) -> None:
+    from skep.hive.daemon import running
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    if exit_with_fd is not None:
+        loop.add_reader(exit_with_fd, stop.set)
+    async with running(settings, listener) as daemon:
+        console.err().print(f"hive {settings.node_id} answers at {daemon.url}", markup=False)
+        if report_fd is not None:
+            with os.fdopen(report_fd, "wb") as pipe:
+                pipe.write(msgspec.json.encode({"event": "ready", "url": daemon.url}) + b"\n")
+        await stop.wait()

@@ -1,0 +1,1 @@
+"""How each kind of engine is started, looked at, proved and drained."""

@@ -1,0 +1,105 @@
+"""How a life ended, and what that means: from exits and errors to one reason, one cause and one event."""
+
+from typing import Any
+
+import msgspec
+
+from skep.errors import SkepError
+from skep.errors.hive import CannotGenerate, DoesNotFit, InvalidMask, NotOurs, StartFailed, StartTimedOut
+from skep.errors.runtime import InsufficientMemory
+from skep.hive.launching import Running
+from skep.hive.oom import oom_kills
+from skep.lifecycle.replica import ReplicaEvent, ReplicaState
+from skep.policy.health import Ending, crash_reason
+from skep.policy.restart import CrashReason
+from skep.process.owned import Exit
+
+LOG_LINES = 20
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a life. `cause` is what people are told: code, message and the log's last lines."""
+
+    reason: CrashReason
+    cause: dict[str, Any]
+    ready_s: float = 0.0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What goes into the event."""
+        return {
+            "reason": self.reason.value,
+            "error": self.cause.get("message", ""),
+            "code": self.cause["code"],
+        }
+
+
+def of_exit(ended: Exit, running: Running, *, ready_s: float) -> Gone:
+    """Return the end of a process that exited by itself."""
+    tail = running.log_tail(LOG_LINES)
+    reason = crash_reason(
+        Ending(
+            exit_code=ended.code,
+            signal=ended.signal,
+            error_code=running.error_code,
+            log_tail=tail,
+            oom_kills=max(oom_kills() - running.oom_kills_before, 0) if ended.signal else 0,
+        )
+    )
+    message = f"the worker ended with {ended}"
+    return Gone(
+        reason=reason, cause=_cause(running.error_code or reason.value, message, tail), ready_s=ready_s
+    )
+
+
+def of_error(error: Exception, running: Running | None) -> Gone:
+    """Return the end of a life that an error stopped before it was ready."""
+    tail = running.log_tail(LOG_LINES) if running else ""
+    ended = running.process.exit if running else None
+    error_code = running.error_code if running else ""
+    code = error_code or (str(error.facts.get("cause") or error.code) if isinstance(error, SkepError) else "")
+    if isinstance(error, StartTimedOut):
+        reason = CrashReason.START_TIMEOUT
+    elif isinstance(error, DoesNotFit | InsufficientMemory):
+        reason = CrashReason.OUT_OF_MEMORY
+    elif isinstance(error, InvalidMask):
+        reason = CrashReason.DEVICE_ERROR
+    elif isinstance(error, CannotGenerate | NotOurs):
+        reason = CrashReason.HEALTH
+    else:
+        reason = crash_reason(
+            Ending(
+                exit_code=ended.code if ended and ended.code else 1,
+                signal=ended.signal if ended else None,
+                error_code=code if isinstance(error, StartFailed) else "",
+                log_tail=tail,
+            )
+        )
+    return Gone(reason=reason, cause=_cause(code or "os_error", str(error), tail))
+
+
+def of_probe(reason: CrashReason, detail: str, running: Running, *, ready_s: float) -> Gone:
+    """Return the end of a life that a probe condemned."""
+    return Gone(
+        reason=reason, cause=_cause(reason.value, detail, running.log_tail(LOG_LINES)), ready_s=ready_s
+    )
+
+
+def cause_of(error: BaseException) -> dict[str, Any]:
+    """Return an error as a cause."""
+    return _cause(error.code if isinstance(error, SkepError) else "internal", str(error) or repr(error), "")
+
+
+def event_of(gone: Gone, state: ReplicaState) -> ReplicaEvent:
+    """Return the event by which a life that ended so leaves its state."""
+    if gone.reason is CrashReason.DEVICE_ERROR:
+        return ReplicaEvent.DEVICE_ERROR
+    if gone.reason is CrashReason.START_TIMEOUT and state is ReplicaState.STARTING:
+        return ReplicaEvent.START_TIMED_OUT
+    if gone.reason is CrashReason.HEALTH and state is ReplicaState.SUSPECT:
+        return ReplicaEvent.PROBES_EXHAUSTED
+    return ReplicaEvent.EXITED
+
+
+def _cause(code: str, message: str, tail: str) -> dict[str, Any]:
+    return {"code": code, "message": message} | ({"log_tail": tail} if tail else {})

@@ -1,0 +1,100 @@
+"""Loading a pool: engine and model brought here, the fit judged, replicas started; adopted ones first."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from skep.errors import SkepError
+from skep.errors.hive import DoesNotFit
+from skep.hive import crash
+from skep.hive.launching import Running
+from skep.hive.plan import Plan, make_plan, require_fit
+from skep.hive.steps import Step, reached
+from skep.lifecycle.pool import PoolEvent
+from skep.provision.progress import Progress
+from skep.spec.pool import PoolSpec
+
+if TYPE_CHECKING:
+    from skep.hive.pool import Pool
+
+
+async def load(pool: "Pool", event: PoolEvent, adoptable: dict[str, Running]) -> None:
+    """Bring a pool from nothing to its replicas; what it then becomes, they tell.
+
+    `adoptable` holds the processes of an earlier hive that were started from the plan that was stored.
+    """
+    pool.preload_began = pool.node.clock()
+    pool.advance(event)
+    reached(Step.WISH_STORED, pool_id=pool.id)
+    try:
+        plan = await _plan(pool, adoptable)
+    except DoesNotFit as error:
+        pool.fail(PoolEvent.DOES_NOT_FIT, crash.cause_of(error))
+        return
+    except (SkepError, OSError) as error:
+        pool.fail(PoolEvent.PROVISION_FAILED, crash.cause_of(error))
+        return
+    pool.advance(PoolEvent.PROVISIONED)
+    for replica_id, running in adoptable.items():
+        pool.new_replica(plan, replica_id).start(running)
+    fill_up(pool, plan)
+
+
+def fill_up(pool: "Pool", plan: Plan) -> None:
+    """Start as many replicas as are missing."""
+    for _ in range(pool.declared.spec.replicas - len(pool.replicas)):
+        pool.new_replica(plan).start()
+
+
+async def provision(pool: "Pool", spec: PoolSpec) -> Plan:
+    """Bring engine and model here. Raises: as `make_plan`."""
+
+    def tell(progress: Progress) -> None:
+        share = f" {progress.done / progress.total:.0%}" if progress.total else ""
+        pool.provisioning = f"{progress.step}{share} {progress.detail}".strip()
+        pool.events.add("provisioning", text=pool.provisioning, done=progress.done, total=progress.total)
+
+    async with pool.node.provisioning:
+        try:
+            return await make_plan(
+                pool.node.settings,
+                spec,
+                pool.mask,
+                on_progress=tell,
+                on_engine=lambda: reached(Step.ENGINE_HERE, pool_id=pool.id),
+                on_model=lambda: reached(Step.MODEL_HERE, pool_id=pool.id),
+            )
+        finally:
+            pool.provisioning = ""
+
+
+async def _plan(pool: "Pool", adoptable: dict[str, Running]) -> Plan:
+    wanted = pool.declared.spec.replicas - len(adoptable)
+    if adoptable and pool.plan is not None:
+        return pool.plan
+    plan = await provision(pool, pool.declared.spec)
+    await pool.node.inventory.refresh()
+    verdict = require_fit(plan, pool.node.inventory, replicas=max(wanted, 1))
+    pool.fit_told = verdict.because
+    reached(Step.FITS, pool_id=pool.id)
+    await remember(pool, plan)
+    return plan
+
+
+async def remember(pool: "Pool", plan: Plan) -> None:
+    """Store the plan before anything is started from it, so that a successor can adopt what is."""
+    pool.plan = plan
+    pool.declared = msgspec.structs.replace(pool.declared, plan=plan)
+    await pool.store.put(pool.declared)
+
+
+async def all_ready(pool: "Pool", replica_ids: set[str]) -> bool:
+    """Wait until each of these replicas is ready, or one of them is not going to be; True in the first case."""
+    while True:
+        present = [pool.replicas.get(one) for one in replica_ids]
+        if all(one is not None and one.is_serving for one in present):
+            return True
+        if any(one is None or one.last_error is not None for one in present):
+            return False
+        pool.moved.clear()
+        await pool.moved.wait()

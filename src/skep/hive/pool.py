@@ -1,0 +1,354 @@
+"""A pool: what its operator wished, the replicas that follow from it, and the state that both come to.
+
+The verbs (`preload`, `drain`, `reload`, `unload`, `retire`) each begin one piece of work in a task and return; at most
+one runs at a time, and `drain` and `retire` cancel the others. The work itself stands in `loading`, `reloading` and
+`draining`; the state is derived here, from what the replicas tell.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import structlog
+
+from skep.errors.hive import PoolBusy
+from skep.hive import draining, loading, reloading
+from skep.hive.adapter.base import EngineAdapter
+from skep.hive.declared import Declared, DeclaredStore, Wish
+from skep.hive.events import EventLog
+from skep.hive.launching import Running
+from skep.hive.node import Node
+from skep.hive.plan import Plan, find_engine
+from skep.hive.replica import GONE, Replica
+from skep.lifecycle.pool import POOL, PoolEvent, PoolState
+from skep.lifecycle.replica import ReplicaEvent, ReplicaState
+from skep.policy import backoff, restart
+from skep.policy.restart import Crash, CrashReason, Verdict
+from skep.policy.storm import Storm
+from skep.spec.device import DeviceMask
+from skep.wire.hive import WhyEntry
+
+log = structlog.get_logger(__name__)
+
+_E, _S = PoolEvent, PoolState
+VERDICTS_KEPT = 100
+LOADED = frozenset({_S.PROVISIONING, _S.STARTING, _S.READY, _S.UNREADY, _S.RELOADING})
+_DOWN = frozenset({ReplicaState.CRASHED, ReplicaState.HELD})
+
+
+class Pool:
+    """One pool of this node."""
+
+    def __init__(self, declared: Declared, mask: DeviceMask, node: Node, store: DeclaredStore) -> None:
+        self.declared, self.mask, self.node, self.store = declared, mask, node, store
+        self.state = POOL.initial
+        self.plan: Plan | None = declared.plan
+        self.replicas: dict[str, Replica] = {}
+        self.last_error: dict[str, Any] | None = None
+        self.provisioning = ""
+        self.fit_told = ""
+        self.retry_at: float | None = None
+        self.last_drain: dict[str, Any] | None = None
+        self.last_reload: dict[str, Any] | None = None
+        self.events = EventLog(self.id, now_s=node.wall)
+        self.verdicts: deque[WhyEntry] = deque(maxlen=VERDICTS_KEPT)
+        self.trial = asyncio.Lock()
+        self.moved = asyncio.Event()
+        self.preload_began: float | None = None
+        self.active_at = node.clock()
+        self.failures = 0
+        self._storm = Storm()
+        self._work: asyncio.Task[None] | None = None
+        self._retry: asyncio.Task[None] | None = None
+        self._number = 0
+        node.metrics.introduce(self.id)
+        node.metrics.show_state(self.id, self.state)
+
+    @property
+    def id(self) -> str:
+        """The pool's id."""
+        return self.declared.spec.id
+
+    @property
+    def adapter(self) -> EngineAdapter:
+        """How its engine is spoken to. Raises: EngineUnknown."""
+        return self.node.adapters[find_engine(self.node.settings, self.declared.spec).kind]
+
+    @property
+    def serving(self) -> list[Replica]:
+        """The replicas that take jobs."""
+        return [one for one in self.replicas.values() if one.is_serving]
+
+    async def preload(self, adoptable: dict[str, Running] | None = None) -> None:
+        """Begin to load, unless it is loaded or loading. Raises: PoolBusy, StoreUnavailable."""
+        if self.state in (_S.DRAINING, _S.UNLOADING):
+            raise PoolBusy(
+                f"pool {self.id} is {self.state}: try again when it is done",
+                pool_id=self.id,
+                state=self.state,
+            )
+        await self.wish(Wish.LOADED)
+        event = {_S.IDLE: _E.WANTED, _S.UNREADY: _E.RETRY}.get(self.state, _E.PRELOAD)
+        if not POOL.can(self.state, event) or (event is _E.RETRY and self.replicas):
+            return
+        self._cancel_retry()
+        self.failures = 0
+        self.begin("preload", loading.load(self, event, adoptable or {}))
+
+    async def drain(self, deadline_s: float) -> None:
+        """Begin to end every job and then every replica. Raises: StoreUnavailable."""
+        await self.wish(Wish.OFFLINE)
+        await self._wind_down(_E.DRAIN, deadline_s)
+
+    async def retire(self, deadline_s: float) -> None:
+        """As `drain`, for a pool that will be forgotten."""
+        await self._wind_down(_E.RETIRE, deadline_s)
+
+    async def reload(self, model: str | None, deadline_s: float) -> None:
+        """Begin to put another model in this one's place. Raises: PoolBusy."""
+        if not POOL.can(self.state, _E.RELOAD) or self.is_busy:
+            raise PoolBusy(
+                f"pool {self.id} is {self.state}: it can be reloaded when it is ready",
+                pool_id=self.id,
+                state=self.state,
+            )
+        self._cancel_retry()
+        spec = msgspec.structs.replace(self.declared.spec, model=model or self.declared.spec.model)
+        self.begin("reload", reloading.reload(self, spec, deadline_s))
+
+    def unload(self) -> None:
+        """Begin to scale to zero: it has been idle for its `ttl_s`."""
+        if self.state is _S.READY and not self.is_busy:
+            self.begin("unload", draining.unload(self))
+
+    async def reset(self) -> None:
+        """Forgive every failure, and try at once what waits."""
+        self._storm = Storm()
+        self.failures = 0
+        for replica in self.replicas.values():
+            replica.try_again()
+        self.node.metrics.show(self.node.metrics.backoff, 0, self.id)
+        self.tell("reset")
+        if self.state is _S.UNREADY and not self.replicas:
+            await self.preload()
+
+    async def aclose(self) -> None:
+        """Stop everything of it now: the hive ends."""
+        self._cancel_retry()
+        await self.cancel_work()
+        async with asyncio.TaskGroup() as tasks:
+            for replica in list(self.replicas.values()):
+                tasks.create_task(replica.stop())
+        self.events.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a piece of work runs."""
+        return self._work is not None and not self._work.done()
+
+    def begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run a piece of work in a task of its own."""
+        self._work = self.node.run(self._supervised(name, work), name=f"{name} {self.id}")
+
+    async def cancel_work(self) -> None:
+        """Cancel the work that runs, and wait until it has cleaned up after itself."""
+        if self._work is not None and self._work is not asyncio.current_task():
+            self._work.cancel()
+            await asyncio.wait([self._work])
+
+    async def settled(self) -> None:
+        """Wait until no piece of work runs."""
+        while self.is_busy and self._work is not None:
+            await asyncio.wait([self._work])
+
+    async def wish(self, wish: Wish) -> None:
+        """Store what the operator wants, so that a successor knows it. Raises: StoreUnavailable."""
+        if self.declared.wish is not wish:
+            self.declared = msgspec.structs.replace(self.declared, wish=wish)
+            await self.store.put(self.declared)
+
+    def advance(self, event: PoolEvent, **facts: Any) -> None:
+        """Take an event. Raises: IllegalTransition."""
+        self.state = POOL.advance(self.state, event)
+        self.node.metrics.show_state(self.id, self.state)
+        self.tell("pool", event=event.value, state=self.state.value, **facts)
+        if self.state is _S.READY:
+            self.failures = 0
+            self.last_error = None
+            self._count_preload("ready")
+        self._stir()
+
+    def fail(self, event: PoolEvent, cause: dict[str, Any]) -> None:
+        """Become unready with a cause, and try again later."""
+        self.last_error = cause
+        self.advance(event, error=cause)
+        self._count_preload("does_not_fit" if event is _E.DOES_NOT_FIT else "failed")
+        self.retry_later()
+
+    def retry_later(self) -> None:
+        """Load again after a backoff that grows."""
+        self._cancel_retry()
+        if self.node.stopping:
+            return
+        self.failures += 1
+        delay_s = backoff.delay_s(
+            self.failures, jitter=self.node.rng.uniform(-1, 1), limits=self.node.settings.restart.backoff
+        )
+        self.retry_at = self.node.wall() + delay_s
+        self.node.metrics.show(self.node.metrics.backoff, delay_s, self.id)
+        self.tell("retry", delay_s=round(delay_s, 3), failures=self.failures)
+        self._retry = self.node.run(self._retry_after(delay_s), name=f"retry {self.id}")
+
+    def new_replica(self, plan: Plan, replica_id: str | None = None) -> Replica:
+        """Add a replica that has not begun yet; ids are never used twice in one run of the hive."""
+        if replica_id is None:
+            replica_id = f"r{self._number}"
+        suffix = replica_id.removeprefix("r")
+        self._number = max(self._number, int(suffix) if suffix.isdecimal() else 0) + 1
+        replica = Replica(replica_id, plan, self.node, self.node.adapters[plan.engine.kind], self)
+        self.replicas[replica_id] = replica
+        return replica
+
+    def judge(self, replica: Replica, fact: Crash) -> Verdict:
+        """Decide what becomes of a replica that is gone, and keep its history."""
+        outcome = restart.crashed(replica.history, self._storm, fact, limits=self.node.settings.restart)
+        replica.history, self._storm = outcome.history, outcome.storm
+        verdict, metrics = outcome.verdict, self.node.metrics
+        self.verdicts.append(
+            WhyEntry(
+                at=self.node.wall(),
+                replica_id=replica.id,
+                verdict=msgspec.to_builtins(verdict),
+                error=replica.last_error,
+            )
+        )
+        metrics.count(metrics.restarts, self.id, fact.reason.value)
+        metrics.show(metrics.backoff, verdict.delay_s, self.id)
+        metrics.show_breaker(self.id, outcome.history.breaker_state)
+        if verdict.is_storm:
+            metrics.count(metrics.storms, self.id)
+        facts = {
+            name: value for name, value in msgspec.to_builtins(verdict).items() if name != "not_before_s"
+        }
+        self.tell("verdict", replica_id=replica.id, **facts)
+        if fact.reason is CrashReason.DEVICE_ERROR:
+            self._blame_siblings(replica)
+        return verdict
+
+    def replica_moved(self, replica: Replica, event: ReplicaEvent, facts: dict[str, Any]) -> None:
+        """Take note of a replica's event, and derive the pool's state from all of them."""
+        self.tell("replica", replica_id=replica.id, event=event.value, state=replica.state.value, **facts)
+        if replica.state in GONE:
+            self.replicas.pop(replica.id, None)
+            if event is ReplicaEvent.CANNOT_START and replica.last_error:
+                self.last_error = replica.last_error
+        self._derive(replica)
+        self._stir()
+
+    def replica_progressed(self, replica: Replica) -> None:
+        """Take note that a load moved on; the queen hears of it with the next beat."""
+        self.tell("progress", replica_id=replica.id, progress=replica.progress)
+
+    def tell(self, kind: str, **facts: Any) -> None:
+        """Add an event to the pool's log, and to the hive's."""
+        self.events.add(kind, **facts)
+        if kind != "progress":
+            told = {"transition" if name == "event" else name: value for name, value in facts.items()}
+            log.info("pool_event", kind=kind, pool_id=self.id, **self._context(), **told)
+
+    def _context(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "engine": self.declared.spec.engine,
+            "engine_version": plan.engine_version if plan else "",
+            "device_mask": ",".join(self.mask.ids),
+            "model": plan.model_name if plan else self.declared.spec.model,
+        }
+
+    def _derive(self, replica: Replica) -> None:
+        if self.node.stopping:
+            return
+        match self.state:
+            case _S.STARTING | _S.UNREADY if self.serving:
+                self.advance(_E.REPLICA_READY)
+            case _S.STARTING if all(one.state in _DOWN for one in self.replicas.values()):
+                self._lose(_E.REPLICAS_EXHAUSTED, replica)
+            case _S.READY if not self.serving:
+                self._lose(_E.REPLICAS_LOST, replica)
+            case _S.READY if replica.state in GONE and not self.is_busy:
+                self.retry_later()
+            case _S.UNREADY if not self.replicas and self.retry_at is None:
+                self.retry_later()
+
+    def _lose(self, event: PoolEvent, replica: Replica) -> None:
+        self.last_error = replica.last_error or self.last_error
+        self.advance(event, error=self.last_error)
+        if event is _E.REPLICAS_EXHAUSTED:
+            self._count_preload("failed")
+        if not self.replicas:
+            self.retry_later()
+
+    def _blame_siblings(self, replica: Replica) -> None:
+        self.node.metrics.count(self.node.metrics.driver_resets, self.id)
+        for sibling in self.replicas.values():
+            if sibling is not replica and sibling.is_serving:
+                sibling.blame_device(f"replica {replica.id} on the same devices reported a device error")
+        if self.state is _S.READY and not self.serving:
+            self._lose(_E.REPLICAS_LOST, replica)
+
+    def _stir(self) -> None:
+        self.moved.set()
+        self.node.changed.set()
+
+    def _count_preload(self, outcome: str) -> None:
+        if self.preload_began is None:
+            return
+        metrics = self.node.metrics
+        metrics.count(metrics.preloads, self.id, outcome)
+        if outcome == "ready":
+            metrics.observe(metrics.preload_s, self.node.clock() - self.preload_began, self.id)
+        self.preload_began = None
+
+    async def _wind_down(self, event: PoolEvent, deadline_s: float) -> None:
+        if self.state is _S.DRAINING:
+            return
+        self._cancel_retry()
+        if self.state is _S.UNLOADING and self._work is not None:
+            await asyncio.wait([self._work])  # It is stopping everything already.
+        else:
+            await self.cancel_work()
+        self._count_preload("cancelled")
+        if self.state in LOADED:
+            self.begin("drain", draining.drain(self, event, deadline_s))
+        elif POOL.can(self.state, _E.RETIRE):
+            self.advance(_E.RETIRE)
+
+    async def _retry_after(self, delay_s: float) -> None:
+        await self.node.sleep(delay_s)
+        self.retry_at, self._retry = None, None
+        if self.is_busy:
+            return
+        if self.state is _S.UNREADY and not self.replicas:
+            self.begin("preload", loading.load(self, _E.RETRY, {}))
+        elif self.state is _S.READY and self.plan is not None:
+            loading.fill_up(self, self.plan)
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        self.retry_at, self._retry = None, None
+
+    async def _supervised(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("pool_work_failed", pool_id=self.id, work=name)
+            self.last_error = {
+                "code": "internal",
+                "message": f"{name} failed inside the hive; its log has it",
+            }
+            with suppress(asyncio.CancelledError):
+                self._stir()

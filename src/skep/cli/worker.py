@@ -9,6 +9,7 @@ import typer
 Model = Annotated[str, typer.Option(help="A GGUF file, or fake:NAME with --backend fake.")]
 WorkerId = Annotated[str, typer.Option(help="How this worker is named in health and logs.")]
 ServedName = Annotated[str, typer.Option(help="The name in /v1/models; the file's stem without one.")]
+Alias = Annotated[list[str] | None, typer.Option(help="Another name that requests may use; may be repeated.")]
 Devices = Annotated[str, typer.Option(metavar="MASK", help="cpu, or devices: 0,1 · cuda:0 · GPU-<uuid>.")]
 GpuDevice = Annotated[int | None, typer.Option(help="Short for a mask of one device.", show_default=False)]
 Split = Annotated[str, typer.Option(help="Share of each device, such as 0.6,0.4.")]
@@ -39,7 +40,7 @@ CacheType = Annotated[str, typer.Option(help="KV cache: f32, f16, bf16, q8_0 or 
 FlashAttention = Annotated[str, typer.Option(help="auto, on or off.")]
 UnifiedCache = Annotated[bool, typer.Option("--unified-cache", help="One cache that all slots share.")]
 Lora = Annotated[list[str] | None, typer.Option(help="An adapter, PATH or PATH=SCALE; may be repeated.")]
-ChatTemplate = Annotated[str, typer.Option(help="A jinja file, instead of the model's own.")]
+ChatTemplate = Annotated[str, typer.Option(help="A jinja file or text, instead of the model's own.")]
 EmbeddingContext = Annotated[int, typer.Option(help="Longest text that is embedded; 0 is the context.")]
 BodyBytesMax = Annotated[int, typer.Option(help="Largest request body.")]
 ConnectionsMax = Annotated[int, typer.Option(help="Connections at a time.")]
@@ -52,6 +53,7 @@ def worker(
     model: Model,
     worker_id: WorkerId = "worker-0",
     served_name: ServedName = "",
+    alias: Alias = None,
     devices: Devices = "cpu",
     gpu_device: GpuDevice = None,
     split: Split = "",
@@ -99,6 +101,7 @@ def worker(
     from skep.worker.options import WorkerOptions
 
     gpu = given.pop("gpu_device")
+    given["aliases"] = tuple(given.pop("alias") or ())
     given |= {
         "devices": devices if gpu is None else str(gpu),
         "split": _shares(split),

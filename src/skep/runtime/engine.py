@@ -28,7 +28,7 @@ from skep.errors.runtime import (
     QueueFull,
 )
 from skep.runtime import sampling
-from skep.runtime.backend import BackendModel
+from skep.runtime.backend import BackendModel, MemoryUse
 from skep.runtime.constraint import Compiler, Matcher
 from skep.runtime.core import EngineCore
 from skep.runtime.intake import check_prompt, check_request
@@ -190,6 +190,15 @@ class Engine:
             reopened_total=counters.reopened,
             steps_total=counters.steps,
             draining=self._is_draining,
+        )
+
+    def memory(self) -> MemoryUse:
+        """Return what weights and context hold together, cheaply, from any thread."""
+        weights, session = self.model.memory(), self._core.session
+        context = session.memory() if session is not None else MemoryUse(ram_bytes=0, device_bytes=0)
+        return MemoryUse(
+            ram_bytes=weights.ram_bytes + context.ram_bytes,
+            device_bytes=weights.device_bytes + context.device_bytes,
         )
 
     def check_integrity(self) -> bool:

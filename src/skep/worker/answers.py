@@ -1,19 +1,23 @@
 """What chat and text completions share: submitting the choices, streaming or collecting them, and the usage."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 from skep.errors import SkepError
+from skep.errors.wire import InvalidRequest
 from skep.runtime.job import Job
 from skep.runtime.request import Event, Finished, GenerationRequest, Started
 from skep.wire.openai.sampling import SamplingFields
 from skep.worker.chunks import DONE_EVENT, Envelope, encode_json
 from skep.worker.metrics import JobMeter
 from skep.worker.request import Request
-from skep.worker.service import Service
-from skep.worker.stream import JobFailed, Writer, collect, failure_event, first_events, pump
+from skep.worker.service import Service, new_id
+from skep.worker.stream import JobFailed, Writer, collect, failure_event, first_events, pump, together
+
+JOB_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class Tally:
@@ -76,7 +80,7 @@ async def stream(
 
 async def collect_all(jobs: Sequence[tuple[Job, JobMeter]]) -> list[list[Event]]:
     """Return the events of every choice. Raises: the first error."""
-    return [await collect(job, meter) for job, meter in jobs]
+    return await together(collect(job, meter) for job, meter in jobs)
 
 
 async def answer(
@@ -122,6 +126,20 @@ def whole(
 def seed_of(events: Sequence[Event]) -> int | None:
     """Return the seed that a job was started with: given, or chosen and told here."""
     return next((event.seed for event in events if isinstance(event, Started)), None)
+
+
+def answer_id(request: Request, prefix: str) -> str:
+    """Return the id of an answer: as a caller that wants to cancel it by id asks for, else a new one.
+
+    Raises: InvalidRequest.
+    """
+    given = request.header(b"x-skep-job-id")
+    if given and not JOB_ID.fullmatch(given):
+        raise InvalidRequest(
+            "the header x-skep-job-id must be 1 to 128 visible ASCII characters",
+            violations=(("x-skep-job-id", "must be 1 to 128 visible ASCII characters"),),
+        )
+    return given or new_id(prefix)
 
 
 def job_ids(answer_id: str, count: int) -> list[str]:

@@ -57,8 +57,10 @@ class CallScanner:
 
     def _begin_calls(self, start: int) -> str:
         self._in_calls = True
+        if not self._held[:start].strip():
+            return ""  # Blank space before calls is theirs; should they be none, it is still there.
         shown, self._held = self._held[:start], self._held[start:]
-        return shown if shown.strip() else ""
+        return shown
 
 
 def find_calls(text: str, names: frozenset[str]) -> list[ToolCall]:

@@ -20,9 +20,11 @@ from skep.worker.chunks import (
     text_of_piece,
     tokens_of,
 )
+from skep.worker.reader import AnswerReader
+from skep.worker.reasoning import ReasoningSplitter, Split
 from skep.worker.request import Request
 from skep.worker.sampling import grammar_of, params_of
-from skep.worker.service import Service, new_id
+from skep.worker.service import Service
 
 KIND_CHUNK, KIND_WHOLE = "chat.completion.chunk", "chat.completion"
 
@@ -31,7 +33,7 @@ async def chat(service: Service, request: Request) -> None:
     """Answer a chat completion, streaming or whole."""
     body = await request.parse(ChatRequest, service.metrics.unknown_fields)
     service.check_model(body.model)
-    answer_id = request.header(b"x-skep-job-id") or new_id("chatcmpl")
+    answer_id = answers.answer_id(request, "chatcmpl")
     prompt = await _prompt(service, body)
     wanted = [
         _generation(service, body, prompt, job_id, choice, client=request.header(b"x-skep-client"))
@@ -44,12 +46,15 @@ async def chat(service: Service, request: Request) -> None:
         if body.stream:
             envelope = answers.envelope(service, body, answer_id, KIND_CHUNK)
             chunks = [ChatChunks(envelope, index) for index in range(len(jobs))]
-            writers = [ChatWriter(body, job, one, tally) for (job, _), one in zip(jobs, chunks, strict=True)]
+            writers = [
+                ChatWriter(job, one, tally, reader_for(service, body), logprobs=bool(body.logprobs))
+                for (job, _), one in zip(jobs, chunks, strict=True)
+            ]
             opening = b"".join(one.opening() for one in chunks)
             await answers.stream(request, jobs, writers, opening=opening, envelope=envelope, tally=tally)
         else:
             found = await answers.collect_all(jobs)
-            choices = [_choice(body, index, events, tally) for index, events in enumerate(found)]
+            choices = [_choice(service, body, index, events, tally) for index, events in enumerate(found)]
             await request.answer(answers.whole(service, answer_id, KIND_WHOLE, choices, tally))
 
     await answers.answer(service, request, jobs, "/v1/chat/completions", work)
@@ -75,70 +80,73 @@ def _generation(
 class ChatWriter:
     """One choice's events as chunks."""
 
-    def __init__(self, body: ChatRequest, job: Job, chunks: ChatChunks, tally: Tally) -> None:
+    def __init__(
+        self, job: Job, chunks: ChatChunks, tally: Tally, reader: AnswerReader | None, *, logprobs: bool
+    ) -> None:
         self._job, self._chunks, self._tally = job, chunks, tally
-        self._logprobs = bool(body.logprobs)
-        self._scanner = scanner_for(body)
+        self._reader, self._logprobs = reader, logprobs
 
     def write(self, events: Sequence[Event]) -> bytes:
         """Return the bytes of some events."""
-        if self._scanner is not None:
-            return self._write_scanned(events, self._scanner)
         parts: list[bytes] = []
         text = self._chunks.text
         for event in events:
             if type(event) is Token:
-                if self._logprobs:
+                if self._reader is not None:
+                    parts += self._parts(self._reader.feed(event.text))
+                elif self._logprobs:
                     found = chat_logprobs([event], text_of_piece)
                     parts.append(self._chunks.text_with_logprobs(event.text, found))
                 elif event.text:
                     parts.append(text(event.text))
             elif isinstance(event, Finished):
-                self._tally.add(0, event)
-                parts.append(self._chunks.finish(finish_reason(event), self._job.seed))
+                parts += self._end(event)
         return b"".join(parts)
 
-    def _write_scanned(self, events: Sequence[Event], scanner: CallScanner) -> bytes:
-        parts: list[bytes] = []
-        for event in events:
-            if isinstance(event, Token):
-                if shown := scanner.feed(event.text):
-                    parts.append(self._chunks.text(shown))
-            elif isinstance(event, Finished):
-                self._tally.add(0, event)
-                shown, calls = scanner.finish()
-                parts += [self._chunks.text(shown)] if shown else []
-                parts += [self._chunks.calls(calls)] if calls else []
-                parts.append(
-                    self._chunks.finish("tool_calls" if calls else finish_reason(event), self._job.seed)
-                )
-        return b"".join(parts)
+    def _parts(self, split: Split) -> list[bytes]:
+        parts = [self._chunks.reasoning(split.reasoning)] if split.reasoning else []
+        return [*parts, self._chunks.text(split.content)] if split.content else parts
+
+    def _end(self, event: Finished) -> list[bytes]:
+        self._tally.add(0, event)
+        reason, parts = finish_reason(event), []
+        if self._reader is not None:
+            split, calls = self._reader.finish()
+            parts = self._parts(split)
+            if calls:
+                parts.append(self._chunks.calls(calls))
+                reason = "tool_calls"
+        return [*parts, self._chunks.finish(reason, self._job.seed)]
 
 
-def scanner_for(body: ChatRequest) -> CallScanner | None:
-    """Return what looks for calls; None when no tools were given or none may be called."""
-    if not body.tools or body.tool_choice == "none":
-        return None
-    return CallScanner(frozenset(tool.function.name for tool in body.tools))
+def reader_for(service: Service, body: ChatRequest) -> AnswerReader | None:
+    """Return what reads an answer; None when all of it is plain content, which streams fastest."""
+    scanner = None
+    if body.tools and body.tool_choice != "none":
+        scanner = CallScanner(frozenset(tool.function.name for tool in body.tools))
+    splitter = None
+    if service.thinks and not body.logprobs and _constraint(body) is None:
+        splitter = ReasoningSplitter(begun=service.thinks_at_once)
+    return AnswerReader(splitter, scanner) if splitter or scanner else None
 
 
-def _choice(body: ChatRequest, index: int, events: list[Event], tally: Tally) -> dict[str, Any]:
+def _choice(
+    service: Service, body: ChatRequest, index: int, events: list[Event], tally: Tally
+) -> dict[str, Any]:
     end = events[-1]
     assert isinstance(end, Finished)
     tally.add(0, end)
     tokens = tokens_of(events)
-    text = "".join(token.text for token in tokens)
-    calls: list[ToolCall] = []
-    scanner = scanner_for(body)
-    if scanner is not None:
-        shown = scanner.feed(text)
-        rest, calls = scanner.finish()
-        text = shown + rest
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": None if calls and not text else text,
-        "refusal": None,
-    }
+    split, calls = Split("", "".join(token.text for token in tokens)), list[ToolCall]()
+    reader = reader_for(service, body)
+    if reader is not None:
+        fed = reader.feed(split.content)
+        rest, calls = reader.finish()
+        split = Split(fed.reasoning + rest.reasoning, fed.content + rest.content)
+    content = None if calls and not split.content else split.content
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if split.reasoning:
+        message["reasoning_content"] = split.reasoning
     if calls:
         message["tool_calls"] = msgspec.to_builtins(calls)
     return {

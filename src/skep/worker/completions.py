@@ -17,7 +17,7 @@ from skep.worker.chunks import (
 )
 from skep.worker.request import Request
 from skep.worker.sampling import grammar_of, params_of
-from skep.worker.service import Service, new_id
+from skep.worker.service import Service
 
 KIND = "text_completion"
 MAX_TOKENS_DEFAULT = 16
@@ -29,7 +29,7 @@ async def completions(service: Service, request: Request) -> None:
     body = await request.parse(CompletionRequest, service.metrics.unknown_fields)
     service.check_model(body.model)
     count = body.n or 1
-    answer_id = request.header(b"x-skep-job-id") or new_id("cmpl")
+    answer_id = answers.answer_id(request, "cmpl")
     wanted = await _generations(service, body, answer_id, client=request.header(b"x-skep-client"))
     echoes = [_echo(service, one) if body.echo else "" for one in body.prompts or () for _ in range(count)]
     jobs = await answers.submit_all(service, wanted)

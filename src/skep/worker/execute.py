@@ -131,8 +131,8 @@ class EventWriter:
 
     def _metrics(self) -> wire.Metrics:
         passed_s = max(time.perf_counter() - self._first_s, 1e-6)
-        memory = self._service.model.memory()
-        return wire.Metrics(tokens_per_s=round(self._tokens / passed_s, 3), vram_bytes=memory.device_bytes)
+        _, device_bytes = self._service.memory()
+        return wire.Metrics(tokens_per_s=round(self._tokens / passed_s, 3), vram_bytes=device_bytes)
 
     def _started(self, event: Started) -> bytes:
         return wire.encode(

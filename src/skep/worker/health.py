@@ -4,25 +4,19 @@ import time
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from skep.worker.chunks import encode_json
 from skep.worker.service import Service
 
 FRESH_S: Final = 0.02
-MEMORY_FRESH_S: Final = 1.0
 
 
 class Health:
-    """The cached answer. Figures of slots are at most FRESH_S old, figures of memory MEMORY_FRESH_S."""
+    """The cached answer. Figures of slots are at most FRESH_S old, figures of memory a second."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._process = psutil.Process()
         self._body = b""
         self._made_at = 0.0
-        self._memory = (0, 0)
-        self._memory_at = 0.0
 
     def body(self) -> bytes:
         """Return the answer as JSON."""
@@ -31,16 +25,6 @@ class Health:
             self._body = encode_json(self._fields())
             self._made_at = now
         return self._body
-
-    def memory(self) -> tuple[int, int]:
-        """Return (host, device) bytes of this process."""
-        now = time.monotonic()
-        if now - self._memory_at >= MEMORY_FRESH_S or not self._memory_at:
-            service = self._service
-            device = service.model.memory().device_bytes if service.is_resident else 0
-            self._memory = (self._process.memory_info().rss, device)
-            self._memory_at = now
-        return self._memory
 
     @property
     def status(self) -> str:
@@ -54,7 +38,7 @@ class Health:
 
     def _fields(self) -> dict[str, object]:
         service, options = self._service, self._service.options
-        ram, vram = self.memory()
+        ram, vram = service.memory()
         found: dict[str, object] = {
             "status": self.status,
             "instance": options.nonce,

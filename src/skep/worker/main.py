@@ -98,7 +98,7 @@ class _Process:
         engine: Engine | None = None
         try:
             async with HttpServer(app, listen=[listener], limits=limits, grace_s=CUT_OFF_S) as server:
-                starting = asyncio.create_task(self._start(health), name="start")
+                starting = asyncio.create_task(self._start(), name="start")
                 stopping = asyncio.create_task(self._stop.wait(), name="stop")
                 await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if not starting.done():
@@ -121,9 +121,9 @@ class _Process:
             if service.is_resident:
                 await self._close(service.engine)
 
-    async def _start(self, health: Health) -> Engine:
+    async def _start(self) -> Engine:
         engine = await open_engine(self._service, self._reporter.loading)
-        self._service.metrics.watch(engine.stats, health.memory)
+        self._service.metrics.watch(engine.stats, self._service.memory)
         await prove(self._service)
         return engine
 

@@ -22,6 +22,7 @@ class WorkerOptions(msgspec.Struct, frozen=True, kw_only=True):
     worker_id: str
     model: str
     served_name: str = ""
+    aliases: tuple[str, ...] = ()
     backend: str = "llama"
     devices: str = "cpu"
     split: tuple[float, ...] = ()

@@ -4,13 +4,15 @@ import asyncio
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import psutil
 
-from skep.errors.runtime import QueueFull
+from skep.errors import InvalidInput
+from skep.errors.runtime import Closed, QueueFull
 from skep.errors.worker import ModelUnknown, NotReady
 from skep.runtime.backend import BackendModel
 from skep.runtime.engine import Engine
@@ -20,11 +22,13 @@ from skep.runtime.templates import ChatTemplate, encode_prompt
 from skep.wire.events import DrainOutcome
 from skep.worker.metrics import JobMeter, WorkerMetrics
 from skep.worker.options import WorkerOptions
+from skep.worker.reasoning import is_begun
 
 LONG_TEXT_CHARS = 16_384
 """Longer texts are tokenised in a thread, so that the event loop goes on answering."""
 
 RETRY_AFTER_S_MAX = 30
+MEMORY_FRESH_S = 1.0
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +54,31 @@ class Service:
         self.loading = 0.0
         self.is_ready = False
         self.is_draining = False
+        self.thinks = self.thinks_at_once = False
         self._template: ChatTemplate | None = None
+        self._process = psutil.Process()
+        self._memory, self._memory_at = (0, 0), 0.0
         self._engine: Engine | None = None
         self._routes: dict[str, str] = {}
 
-    def open(self, engine: Engine, template: ChatTemplate) -> None:
+    def open(self, engine: Engine, template: ChatTemplate, *, thinks: bool) -> None:
         """Serve this engine from now on; `is_ready` is set when a token has come out of it."""
         self._engine, self._template = engine, template
+        self.thinks = thinks
+        if thinks:
+            with suppress(InvalidInput):  # A template may refuse this very conversation.
+                self.thinks_at_once = is_begun(template.render([{"role": "user", "content": "Hi"}]))
+
+    def memory(self) -> tuple[int, int]:
+        """Return (host, device) bytes of this process, at most MEMORY_FRESH_S old."""
+        now = time.monotonic()
+        if now - self._memory_at >= MEMORY_FRESH_S or not self._memory_at:
+            device = self._memory[1]
+            if self._engine is not None:
+                with suppress(Closed):  # It is being closed: the last figure stands.
+                    device = self._engine.memory().device_bytes
+            self._memory, self._memory_at = (self._process.memory_info().rss, device), now
+        return self._memory
 
     @property
     def engine(self) -> Engine:
@@ -78,7 +100,7 @@ class Service:
 
     def check_model(self, name: str) -> None:
         """Refuse a request for another model. Raises: ModelUnknown."""
-        if name not in (self.served_name, self.options.model):
+        if name not in (self.served_name, self.options.model, *self.options.aliases):
             raise ModelUnknown(
                 f"this worker serves {self.served_name!r}, and no other model: see GET /v1/models",
                 param="model",

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, cast
 
-from skep.errors import InvalidConfig, SkepError
+from skep.errors import InternalFault, InvalidConfig, SkepError
 from skep.errors.worker import StartTimedOut
 from skep.runtime.backend import BackendModel, CacheType, LoadOptions, SessionOptions
 from skep.runtime.engine import Engine
@@ -17,6 +19,7 @@ from skep.runtime.sampling import SamplingParams
 from skep.runtime.templates import template_of
 from skep.worker.devices import check_split, resolve
 from skep.worker.options import WorkerOptions
+from skep.worker.reasoning import thinks
 from skep.worker.service import Service
 
 PROOF_TEXT = "Hi"
@@ -49,7 +52,7 @@ def claim_devices(options: WorkerOptions) -> tuple[int, ...]:
 
 
 async def open_engine(service: Service, on_progress: Callable[[float], None]) -> Engine:
-    """Load the model and start its engine; a cancel, or running out of time, waits for the load to stop.
+    """Load the model and start its engine; a cancel, or running out of time, stops the load at its next progress.
 
     Raises: what a load raises, StartTimedOut.
     """
@@ -62,21 +65,52 @@ async def open_engine(service: Service, on_progress: Callable[[float], None]) ->
         if stopped:
             raise StartTimedOut("the load was stopped")
         service.loading = share
-        loop.call_soon_threadsafe(on_progress, share)
+        with suppress(RuntimeError):  # As below.
+            loop.call_soon_threadsafe(on_progress, share)
 
-    task = asyncio.ensure_future(asyncio.to_thread(_load, options, devices, progress))
+    loading: asyncio.Future[BackendModel] = loop.create_future()
+
+    def load() -> None:
+        try:
+            found = _load(options, devices, progress)
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            _tell(loop, loading, error=error)
+        else:
+            _tell(loop, loading, model=found)
+
+    # Not in the loop's pool: a stopped worker must not wait for a load that cannot be stopped.
+    threading.Thread(target=load, name="load", daemon=True).start()
     try:
         async with asyncio.timeout(options.start_s):
-            model = await asyncio.shield(task)
+            model = await loading
     except TimeoutError:
         raise StartTimedOut(f"the model was not loaded within {options.start_s:g} s") from None
     finally:
         stopped = True
     engine = Engine(model, engine_options(options))
     await asyncio.to_thread(engine.start)
-    template = template_of(model, source=_template_source(options))
-    service.open(engine, template)
+    source = _template_source(options)
+    service.open(engine, template_of(model, source=source), thinks=thinks(source or model.info.chat_template))
     return engine
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop,
+    waiting: "asyncio.Future[BackendModel]",
+    *,
+    model: BackendModel | None = None,
+    error: BaseException | None = None,
+) -> None:
+    def settle() -> None:
+        if waiting.done():
+            return
+        if model is not None:
+            waiting.set_result(model)
+        else:
+            waiting.set_exception(error or InternalFault())
+
+    with suppress(RuntimeError):  # The loop is closed: the process is ending.
+        loop.call_soon_threadsafe(settle)
 
 
 async def prove(service: Service) -> None:
@@ -143,8 +177,9 @@ def _load(
 
 
 def _template_source(options: WorkerOptions) -> str | None:
-    if not options.chat_template:
-        return None
+    given = options.chat_template
+    if not given or "{" in given:
+        return given or None
     try:
         return Path(options.chat_template).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -6,8 +6,8 @@ one job leave in one write.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from skep.errors import SkepError
 from skep.runtime.job import Job
@@ -16,6 +16,8 @@ from skep.wire.errors import error_object
 from skep.worker.chunks import event_bytes
 from skep.worker.metrics import JobMeter
 from skep.worker.request import Request
+
+T = TypeVar("T")
 
 
 class Writer(Protocol):
@@ -68,19 +70,22 @@ async def pump(
     if opening:
         await request.write(opening)
     lock = asyncio.Lock()
+    await together(
+        _pump_one(request, *one, begun=[] if index else begun, lock=lock) for index, one in enumerate(jobs)
+    )
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run several at once; the first failure cancels the rest and is raised as itself."""
     try:
         async with asyncio.TaskGroup() as group:
-            for index, one in enumerate(jobs):
-                group.create_task(_pump_one(request, *one, begun=[] if index else begun, lock=lock))
-    except* JobFailed as failures:
-        raise _first(failures) from None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+            tasks = [group.create_task(one) for one in work]
+    except BaseExceptionGroup as failures:
+        failure: BaseException = failures
+        while isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+        raise failure from None
+    return [task.result() for task in tasks]
 
 
 async def _pump_one(

@@ -216,6 +216,52 @@ async def test_a_failure_in_mid_stream_is_in_band_and_no_clean_end(start_worker,
     assert not [one for chunk in seen for one in chunk.choices if one.finish_reason]
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["streaming", "whole"])
+async def test_a_failure_of_one_of_n_choices_fails_the_answer(start_worker, open_client, stream):
+    client = open_client(
+        await start_worker("fake:m?fail_decode=device_error&fail_decode_after=15&fail_decode_times=1")
+    )
+    ask = streamed if stream else chat
+    with pytest.raises(openai.APIError) as caught:
+        await ask(client, n=3, max_tokens=200, extra_body={"ignore_eos": True})
+    assert caught.value.code == "device_error"
+
+
+async def test_many_long_choices_are_read_side_by_side(start_worker, open_client):
+    client = open_client(await start_worker("fake:m", slots=2, context=2048, extra=("--stall-s", "0.5")))
+    whole = await chat(client, n=4, max_tokens=1500, extra_body={"ignore_eos": True})
+    assert whole.usage.completion_tokens == 4 * 1500
+
+
+async def test_reasoning_is_split_off(start_worker, open_client):
+    template = "{{ '</think>' if false }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    worker = await start_worker(
+        "fake:m?text=go%3Cthink%3Ehm%3C%2Fthink%3Eyes", extra=("--chat-template", template)
+    )
+    client = open_client(worker)
+    ask = {"messages": [{"role": "user", "content": "go"}], "max_tokens": 60}
+    message = (await chat(client, **ask)).choices[0].message
+    assert (message.reasoning_content, message.content) == ("hm", "yes")
+    chunks = await streamed(client, **ask)
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    assert "".join(getattr(delta, "reasoning_content", None) or "" for delta in deltas) == "hm"
+    assert text_of(chunks) == "yes"
+
+
+async def test_an_alias_is_another_name_and_a_job_id_may_be_given(start_worker):
+    worker = await start_worker(extra=("--served-name", "m", "--alias", "other"))
+    body = {"model": "other", "messages": ASK, "max_tokens": 2}
+    async with worker.client.post(
+        "/v1/chat/completions", json=body, headers={"x-skep-job-id": "mine"}
+    ) as response:
+        made = await response.json()
+    assert (made["id"], made["model"]) == ("mine", "m")
+    async with worker.client.post(
+        "/v1/chat/completions", json=body, headers={"x-skep-job-id": "a b"}
+    ) as response:
+        assert response.status == 400
+
+
 @pytest.mark.llama
 async def test_the_tiny_model_tells_eight_clients_at_once_the_color_of_the_sky(start_worker, open_client):
     worker = await start_worker(str(TINY), slots=8, extra=("--served-name", "m", "--threads", "1"))

@@ -1,0 +1,1 @@
+"""The page of a bundle: one self-contained HTML file that works offline."""

@@ -9,6 +9,7 @@ import msgspec
 from skep.errors.rollout import FactsUnreadable
 from skep.rollout import layout
 from skep.rollout.manifest import Manifest, decode
+from skep.rollout.service import IS_SERVING
 
 PYTHONS = "python3.14 python3.13 python3.12 python3.11 python3"
 TOOLS = "git cmake make cc c++ nvcc hipcc glslc curl wget tar flock setsid sha256sum mktemp mkfifo timeout uv systemctl loginctl"
@@ -40,10 +41,7 @@ for u in {layout.UPLOADS}/*/*; do [ -f "$u" ] && p upload "$u"; done
 [ -e {layout.MANIFEST} ] && p manifest "$(tr -d '\\n' < {layout.MANIFEST})"
 p manifest_sum "$(cksum < {layout.MANIFEST} 2>/dev/null)"
 systemctl --user show-environment >/dev/null 2>&1 && p systemd_user yes || p systemd_user no
-s=stopped
-if [ -e {layout.UNIT} ] && systemctl --user is-active --quiet skep-hive 2>/dev/null; then s=running; fi
-if [ -e {layout.SERVICE_PID} ] && kill -0 "$(cat {layout.SERVICE_PID})" 2>/dev/null; then s=running; fi
-p service "$s"
+{IS_SERVING}p service "$s"
 if command -v nvidia-smi >/dev/null 2>&1; then p gpu cuda; elif [ -e /proc/driver/nvidia/version ]; then p gpu cuda; fi
 [ -e /dev/kfd ] && p gpu rocm
 for d in /dev/dri/render*; do [ -e "$d" ] && p gpu vulkan && break; done

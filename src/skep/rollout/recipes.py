@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from skep.rollout import layout
+from skep.rollout import layout, service
 from skep.rollout.artifact import Artifact, ArtifactKind
 from skep.rollout.facts import HostFacts
 from skep.rollout.manifest import InstalledWorker, Manifest, encode
@@ -173,41 +173,8 @@ def record(manifest: Manifest) -> RemoteStep:
 def start_service(facts: HostFacts) -> RemoteStep:
     """Start or restart the hive: by systemd's user manager where there is one, else by a small supervisor of ours."""
     if facts.has_systemd_user:
-        script = (
-            f'{layout.BIN}/skep hive install --user --config "$HOME"/{layout.HIVE_CONFIG} </dev/null\n'
-            "systemctl --user daemon-reload\nsystemctl --user enable -q skep-hive\nsystemctl --user restart skep-hive\n"
-            'loginctl enable-linger "$(id -un)" 2>/dev/null || echo "lingering is off: the hive ends with the last login"\n'
-        )
-        return RemoteStep(name="service", detail="systemd --user", script=script)
-    return RemoteStep(name="service", detail="own supervisor", script=stop_script() + _SUPERVISE)
-
-
-# `9>&-`: the service must not inherit the sync's lock. A hive that ends by itself is started again, with a pause.
-_SUPERVISE = f"""setsid sh -c 'echo $$ > {layout.SERVICE_PID}
-trap "kill \\$c 2>/dev/null; wait \\$c; rm -f {layout.SERVICE_PID}; exit 0" TERM INT
-while :; do
-  {layout.BIN}/skep hive --config "$HOME"/{layout.HIVE_CONFIG} </dev/null & c=$!
-  wait $c
-  sleep 2 & wait $!
-done' >>{layout.SERVICE_LOG} 2>&1 </dev/null 9>&- &
-i=0
-while [ ! -s {layout.SERVICE_PID} ] && [ $i -lt 100 ]; do sleep 0.05; i=$((i+1)); done
-[ -s {layout.SERVICE_PID} ]
-"""
-
-
-def stop_script() -> str:
-    """Return sh that ends a running hive, whichever way it was started, and waits for it."""
-    return f"""if [ -e {layout.UNIT} ]; then systemctl --user stop skep-hive 2>/dev/null || true; fi
-if [ -s {layout.SERVICE_PID} ]; then
-  p=$(cat {layout.SERVICE_PID})
-  kill -TERM "$p" 2>/dev/null || true
-  i=0
-  while kill -0 "$p" 2>/dev/null && [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); done
-  kill -KILL -- -"$p" 2>/dev/null || true
-  rm -f {layout.SERVICE_PID}
-fi
-"""
+        return RemoteStep(name="service", detail="systemd --user", script=service.START_BY_SYSTEMD)
+    return RemoteStep(name="service", detail="own supervisor", script=service.START_SUPERVISED)
 
 
 def gate(host: HiveHost, python: str) -> RemoteStep:
@@ -233,7 +200,7 @@ def prune(keep: set[str], present: frozenset[str]) -> RemoteStep | None:
 
 def uninstall() -> RemoteStep:
     """Stop the hive and remove everything that skep put on this host."""
-    script = stop_script() + (
+    script = service.STOP + (
         f"rm -f {layout.BIN}/skep {layout.UNIT} {layout.CURRENT} {layout.PREVIOUS}\n"
         f"rm -rf {layout.VERSIONS} {layout.ENGINES} {layout.WORKERS} {layout.UPLOADS} {layout.BUILD} {layout.HIVE_CONFIG} {layout.HIVE_TOKEN}\n"
         f"rm -f {layout.MANIFEST} {layout.SERVICE_LOG}\n"

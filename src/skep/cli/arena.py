@@ -1,6 +1,42 @@
 """`skep arena`: try a policy on a simulated cluster first."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
+from rich.table import Table
+
+from skep.cli.arena_bench import bench, report, sweep, train
+from skep.cli.arena_options import (
+    BundleOption,
+    ContainerOption,
+    DeploymentOption,
+    DriverOption,
+    DurationOption,
+    JsonOption,
+    KindOption,
+    KubeconfigOption,
+    NamespaceOption,
+    NodesOption,
+    PolicyOption,
+    PolicyOptionsOption,
+    RewardOption,
+    SeedOption,
+    TargetOption,
+    TraceArgument,
+    TraceFolderOption,
+    WorkspaceOption,
+    driver_of,
+    policy_options,
+    stopping,
+    subject_of,
+    told_warnings,
+)
+from skep.cli.arena_trace import trace_app
+from skep.cli.console import out, print_json
+
+if TYPE_CHECKING:
+    from skep.arena.runner import StepResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -11,3 +47,166 @@ app = typer.Typer(
     "Start here: [bold]skep arena trace generate demo.msgpack[/bold], then "
     "[bold]skep arena episode demo.msgpack --policy heuristic[/bold].",
 )
+app.add_typer(trace_app, name="trace")
+app.command("train")(train)
+app.command("bench")(bench)
+app.command("sweep")(sweep)
+app.command("report")(report)
+
+
+@app.command("step")
+def step(
+    trace: TraceArgument,
+    namespace: NamespaceOption = "default",
+    deployment: DeploymentOption = None,
+    target: TargetOption = None,
+    duration: DurationOption = 60.0,
+    policy: PolicyOption = "simple",
+    policy_option: PolicyOptionsOption = None,
+    reward: RewardOption = "base",
+    seed: SeedOption = 0,
+    driver: DriverOption = "embedded",
+    nodes: NodesOption = None,
+    bundle: BundleOption = None,
+    kubeconfig: KubeconfigOption = None,
+    trace_folder: TraceFolderOption = None,
+    workspace: WorkspaceOption = Path(),
+    kind: KindOption = None,
+    container: ContainerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Simulate a trace once, look, decide, and write the trace for the next step.
+
+    [bold]skep arena step demo.msgpack --policy heuristic --reward shaped[/bold]
+    """
+    from skep.arena.policies.registry import make_policy
+    from skep.arena.runner import StepOptions, one_step
+
+    with told_warnings(), stopping() as stop:
+        workload, wanted = subject_of(trace, namespace, deployment, target, kind, container)
+        chosen = make_policy(policy, policy_options(policy_option))
+        chosen.start(seed)
+        running = driver_of(driver, nodes, bundle, kubeconfig, trace_folder)
+        try:
+            options = StepOptions(workspace=workspace, kind=kind, container=container)
+            subject = (trace, workload.namespace, workload.name, wanted, duration)
+            result = one_step(*subject, chosen, reward, seed, running, options=options, stop=stop)
+        finally:
+            running.close()
+    if as_json:
+        print_json(result.record)
+        return
+    _print_steps([result], wanted)
+    out().print(f"next trace: {result.record.trace_out}", markup=False)
+
+
+@app.command("episode")
+def episode(
+    trace: TraceArgument,
+    namespace: NamespaceOption = "default",
+    deployment: DeploymentOption = None,
+    target: TargetOption = None,
+    duration: DurationOption = 60.0,
+    policy: PolicyOption = "heuristic",
+    policy_option: PolicyOptionsOption = None,
+    reward: RewardOption = "shaped",
+    seed: SeedOption = 0,
+    driver: DriverOption = "embedded",
+    nodes: NodesOption = None,
+    bundle: BundleOption = None,
+    kubeconfig: KubeconfigOption = None,
+    trace_folder: TraceFolderOption = None,
+    workspace: WorkspaceOption = Path(),
+    kind: KindOption = None,
+    container: ContainerOption = None,
+    steps: int = typer.Option(30, "--steps", min=1, max=10_000, help="At most so many steps."),
+    return_floor: float = typer.Option(-20.0, help="Give up when the sum of rewards falls to this."),
+    as_json: JsonOption = False,
+) -> None:
+    """Chain steps, each on the trace that the one before left, until the goal. Exit code 1: not solved.
+
+    [bold]skep arena episode demo.msgpack --target 3 --policy oracle[/bold]
+    """
+    from skep.arena.episode import run_episode
+    from skep.arena.policies.registry import make_policy
+    from skep.arena.runner import StepOptions
+
+    with told_warnings(), stopping() as stop:
+        workload, wanted = subject_of(trace, namespace, deployment, target, kind, container)
+        running = driver_of(driver, nodes, bundle, kubeconfig, trace_folder)
+        try:
+            result = run_episode(
+                trace,
+                workload.namespace,
+                workload.name,
+                wanted,
+                duration,
+                make_policy(policy, policy_options(policy_option)),
+                reward,
+                seed,
+                running,
+                options=StepOptions(workspace=workspace, kind=kind, container=container, steps_max=steps),
+                return_floor=return_floor,
+                stop=stop,
+            )
+        finally:
+            running.close()
+    if as_json:
+        summary = {
+            "run_id": result.run_id,
+            "is_solved": result.is_solved,
+            "ended_by": result.ended_by,
+            "return": result.return_,
+        }
+        print_json({**summary, "steps": [one.record for one in result.steps]})
+    else:
+        _print_steps(list(result.steps), wanted)
+        verdict = (
+            "[green]solved[/green]" if result.is_solved else f"[red]not solved[/red] ({result.ended_by})"
+        )
+        out().print(f"{verdict} in {len(result.steps)} steps, return {result.return_:.2f}")
+    if not result.is_solved:
+        raise typer.Exit(1)
+
+
+@app.command("policies")
+def policies(as_json: JsonOption = False) -> None:
+    """List the policies, actions, rewards and scenarios by name."""
+    from skep.arena.actions import ACTIONS
+    from skep.arena.policies.registry import policy_names
+    from skep.arena.rewards import REWARDS
+    from skep.arena.scenarios import SCENARIOS
+
+    found = {
+        "policies": policy_names(),
+        "actions": tuple(ACTIONS),
+        "rewards": tuple(REWARDS),
+        "scenarios": tuple(one.name for one in SCENARIOS),
+    }
+    if as_json:
+        print_json(found)
+        return
+    for what, names in found.items():
+        out().print(f"[bold]{what}[/bold]  {', '.join(names)}")
+
+
+def _print_steps(results: "list[StepResult]", target: int) -> None:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for title in ("step", "ready", "pending", "total", "cpu", "memory", "action", "reward", "why"):
+        is_text = title in ("action", "why")
+        table.add_column(title, justify="left" if is_text else "right", no_wrap=title != "why")
+    for one in results:
+        seen, wants = one.observation, one.resources
+        action = one.decision.action + (" (blocked)" if one.action_info.blocked else "")
+        table.add_row(
+            str(one.record.step),
+            f"{seen.ready}/{target}",
+            str(seen.pending),
+            str(seen.total),
+            f"{wants.cpu_m}m",
+            f"{wants.memory_bytes >> 20}Mi",
+            action,
+            f"{one.reward.value:.2f}",
+            one.decision.reason,
+        )
+    out().print(table)

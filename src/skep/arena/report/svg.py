@@ -1,11 +1,12 @@
 """Small charts as inline SVG. Colours are CSS variables of the page, so they follow light and dark."""
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 WIDTH, HEIGHT = 460, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 14, 34
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 14, 34
 SERIES_COLOURS: Final = 10
 TICKS: Final = 4
 
@@ -76,14 +77,22 @@ def line_chart(
     return "".join([*parts, "</svg>"])
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round values between the bounds, 3 to 6 of them."""
+    rough = (high - low) / TICKS
+    magnitude = 10 ** math.floor(math.log10(rough))
+    step = min((factor * magnitude for factor in (1, 2, 5, 10)), key=lambda one: abs(one - rough))
+    first = math.ceil(low / step - 1e-9)
+    return [round(number * step, 10) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
 def _axes(x_low: float, x_high: float, y_low: float, y_high: float, x_label: str, y_label: str) -> list[str]:
     parts = []
-    for tick in range(TICKS + 1):
-        value = y_low + (y_high - y_low) * tick / TICKS
+    for value in _ticks(y_low, y_high):
         y = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP, value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{_nice(value)}</text>')
-        value = x_low + (x_high - x_low) * tick / TICKS
+    for value in _ticks(x_low, x_high if x_high > x_low else x_low + 1):
         x = _scale(x_low, x_high, LEFT, WIDTH - RIGHT, value)
         parts.append(f'<text class="tick mid" x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}">{_nice(value)}</text>')
     parts.append(
@@ -91,7 +100,7 @@ def _axes(x_low: float, x_high: float, y_low: float, y_high: float, x_label: str
     )
     middle = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
-        f'<text class="axis mid" transform="translate(11 {middle:.0f}) rotate(-90)">{html.escape(y_label)}</text>'
+        f'<text class="axis mid" transform="translate(12 {middle:.0f}) rotate(-90)">{html.escape(y_label)}</text>'
     )
     return parts
 

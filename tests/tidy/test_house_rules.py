@@ -45,14 +45,17 @@ def test_no_file_is_longer_than_a_reader_can_hold(files: list[Path], lines_max: 
     assert not long, f"split these: {long}"
 
 
+def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Count from the first statement on: a signature that lists a command's options is a table, not logic."""
+    return (node.end_lineno or 0) - node.body[0].lineno + 1
+
+
 def test_no_function_is_longer_than_a_screen() -> None:
     long = [
-        f"{named(path)}:{node.lineno} {node.name} ({node.end_lineno - node.lineno + 1} lines)"
+        f"{named(path)}:{node.lineno} {node.name} ({body_lines(node)} lines)"
         for path in SOURCES
         for node in ast.walk(parsed(path))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno + 1 > FUNCTION_LINES_MAX
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > FUNCTION_LINES_MAX
     ]
     assert not long, f"split these: {long}"
 

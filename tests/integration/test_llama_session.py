@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skep.errors import InvalidInput
+from skep.errors import InvalidInput, SkepError
 from skep.errors.runtime import (
     Closed,
     DecodeAborted,
@@ -612,28 +612,35 @@ def test_everything_on_a_closed_session_is_typed(tiny: LlamaModel) -> None:
     sampler.close()
 
 
-def test_a_forked_child_gets_a_typed_error_and_the_parent_goes_on(
-    tiny: LlamaModel, session: LlamaSession
-) -> None:
-    feed(session, [1])
+def in_forked_child(use: Callable[[], object]) -> str:
+    """Return what `use` raises in a forked child."""
     read_end, write_end = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Newer Pythons warn of threads at a fork.
         pid = os.fork()
     if not pid:
-        answer = b"no error"
+        answer = "no error"
         try:
-            session.decode(rows([2], start=1))
-        except Closed as error:
-            answer = str(error).encode()
+            use()
+        except SkepError as error:
+            answer = f"{error.code}: {error}"
         finally:
-            os.write(write_end, answer)
+            os.write(write_end, answer.encode())
             os._exit(0)
     os.close(write_end)
     with os.fdopen(read_end) as reader:
         text = reader.read()
     os.waitpid(pid, 0)
-    assert "before a fork" in text
+    return text
+
+
+def test_a_forked_child_gets_typed_errors_and_the_parent_goes_on(
+    backend: LlamaBackend, tiny: LlamaModel, session: LlamaSession
+) -> None:
+    feed(session, [1])
+    assert "before a fork" in in_forked_child(lambda: session.decode(rows([2], start=1)))
+    assert "before a fork" in in_forked_child(lambda: tiny.open_session(OPTIONS))
+    assert in_forked_child(lambda: backend.load(TINY, LoadOptions())).startswith("library_unavailable")
     assert say(tiny, session, chat("what color is the sky?")) == "the sky is blue."
 
 

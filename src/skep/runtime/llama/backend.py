@@ -37,6 +37,7 @@ class LlamaBackend:
         """
         header = gguf.preflight(path)
         library = self.library
+        library.check_process()
         loaded = load_model(
             library, path, options, size_bytes=gguf.weights_bytes(path, header), on_progress=on_progress
         )

@@ -57,6 +57,7 @@ def open_context(library: Library, model: int, options: SessionOptions, shape: C
     if not (shape.has_devices and options.offload_cache):
         check_ram(needed, what=f"a cache of {options.sequences} x {options.context} tokens")
     params = _params(library.api, options, shape)
+    library.has_computed = True
     with library.log.lock:
         mark = library.log.mark()
         handle: int | None = library.api.llama_init_from_model(model, params)

@@ -42,6 +42,8 @@ class Library:
     def __init__(self, candidate: Candidate) -> None:
         """Load and probe. Raises: LibraryUnavailable (cannot be loaded), AbiMismatch (unknown structures)."""
         self.candidate = candidate
+        self.has_computed = False
+        self._pid = os.getpid()
         path = str(candidate.path)
         # On a failed assertion ggml would start a debugger and attach it to us.
         os.environ.setdefault("GGML_NO_BACKTRACE", "1")
@@ -60,6 +62,17 @@ class Library:
                 f"{path} has no compute backend; rebuild it with the CPU backend", path=path
             )
         self.penalty_arguments = penalty_arguments(self.api, path=path)
+
+    def check_process(self) -> None:
+        """Refuse a forked child of a process that computed: its thread pool is gone, and a decode hangs.
+
+        Raises: LibraryUnavailable.
+        """
+        if self.has_computed and os.getpid() != self._pid:
+            raise LibraryUnavailable(
+                f"{self.candidate.path} was used before this process was forked; start processes with spawn",
+                path=str(self.candidate.path),
+            )
 
     def info(self) -> LibraryInfo:
         """Return what the library says of itself; asks the devices for their free memory."""

@@ -9,6 +9,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import Parameter
 
 from skep import __version__
+from skep.queen.adminauth import Sessions
 from skep.queen.core import Core
 from skep.queen.forward import FORWARDED
 from skep.queen.views import ModelView, NodeView, PoolView, model_views, node_view, pool_views
@@ -101,11 +102,14 @@ ROUTES: list[Any] = [
 ]  # fmt: skip
 
 
-def make_api(core: Core, *more: Any) -> Litestar:
+def make_api(core: Core, sessions: Sessions, *more: Any) -> Litestar:
     """Return the application. `more`: handlers of other files."""
     return Litestar(
         route_handlers=[*ROUTES, *more],
-        dependencies={"core": Provide(lambda: core, sync_to_thread=False)},
+        dependencies={
+            "core": Provide(lambda: core, sync_to_thread=False),
+            "sessions": Provide(lambda: sessions, sync_to_thread=False),
+        },
         exception_handlers=exception_handlers(),
         logging_config=None,
         request_max_body_size=BODY_BYTES_MAX,

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 
+import aiohttp
 import structlog
 
 from skep.errors.store import StoreUnavailable
@@ -18,6 +19,7 @@ from skep.queen.gate import Gate, OpenGate
 from skep.queen.hosts import HostCheck
 from skep.queen.metrics import Metrics
 from skep.queen.options import GatewayOptions
+from skep.queen.rates import Rates
 from skep.queen.records import NODES, NodeRecord
 from skep.queen.registry import Node, Registry
 from skep.queen.routes import Route, Routes
@@ -58,13 +60,14 @@ class Core:
             connect_s_max=options.connect_s_max,
         )
         self.metrics = Metrics()
+        self.rates = Rates()
         shared = Shared(time.monotonic, options, self.dispatcher, self.upstreams)
         self.service = Service(
             shared,
             self.routes,
             gate or OpenGate(),
             hosts=hosts or HostCheck(),
-            listeners=(self.metrics, *listeners),
+            listeners=(self.metrics, self.rates, *listeners),
         )
         self.metrics.watch(self.registry, self.dispatcher, self.service)
         self.registry.listen(self.dispatcher.pump_all)
@@ -72,6 +75,11 @@ class Core:
         self.forwarder: Forwarder | None = None
         self.assigner: Assigner | None = None
         self.audit: Audit | None = None
+        self.client: aiohttp.ClientSession | None = None
+        self.watchers = 0
+        self.gateway_url = ""
+        self.is_tls = False
+        self.internal_token = secrets.token_urlsafe(32)
 
     def now_s(self) -> float:
         """Return the gateway's clock."""

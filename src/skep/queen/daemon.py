@@ -16,6 +16,7 @@ from skep import __version__
 from skep.errors.store import StoreUnavailable
 from skep.queen.adminauth import AdminAuth, Sessions
 from skep.queen.api import make_api
+from skep.queen.api_look import LOOK, OPEN_ROUTES
 from skep.queen.api_manage import MANAGE
 from skep.queen.assign import LOST_FOR_GOOD_S, Assigner
 from skep.queen.audit import Audit
@@ -31,6 +32,7 @@ from skep.queen.state import State
 from skep.queen.waker import Waker
 from skep.store.address import open_store
 from skep.web.auth import LOOPBACK_HOSTS
+from skep.web.client import make_client
 from skep.web.limits import Limits
 from skep.web.server import HttpServer
 
@@ -95,6 +97,9 @@ class Queen:
         hosts = HostCheck((socket.gethostname(), *options.host_names))
         waker = await stack.enter_async_context(Waker(options.token))
         self.core = core = Core(options.gateway, gate=gate, hosts=hosts, wake=waker.wake)
+        core.gateway_url, core.is_tls = self.gateway_url, options.certificate is not None
+        gate.add_internal(core.internal_token, "dashboard")
+        core.client = await stack.enter_async_context(make_client(token=options.token or None, total_s=10.0))
         core.forwarder = await stack.enter_async_context(
             Forwarder(core.registry, core.instance, options.token)
         )
@@ -134,11 +139,11 @@ class Queen:
         assert core.audit is not None
         self.sessions = Sessions(self._options.token)
         app = AdminAuth(
-            cast("Any", make_api(core, *MANAGE)),
+            cast("Any", make_api(core, self.sessions, *MANAGE, *LOOK)),
             self.sessions,
             hosts,
             core.audit.add,
-            open_routes=frozenset({("GET", "/health")}),
+            open_routes=OPEN_ROUTES,
         )
         limits = Limits(body_bytes_max=8 << 20, connections_max=4096)
         return HttpServer(

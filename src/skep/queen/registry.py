@@ -80,6 +80,10 @@ class Registry:
         """Call `listener` after every change."""
         self._listeners.append(listener)
 
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._listeners.remove(listener)
+
     def register(self, request: RegisterRequest) -> Node:
         """Take a node in; doing it again is fine and refreshes it. A cordoned node stays cordoned."""
         now = self._clock()
@@ -184,5 +188,5 @@ class Registry:
         )
 
     def _changed(self) -> None:
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             listener()

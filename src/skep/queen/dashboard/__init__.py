@@ -1,0 +1,1 @@
+"""The dashboard: one page from the package, live by server-sent events, without any outside address."""

@@ -128,7 +128,12 @@ def configure(host: HiveHost, *, has_token: bool) -> RemoteStep:
     if host.queen:
         daemon |= {"queen": host.queen}
     if has_token:
-        daemon |= {"bind": f"{host.hostname}:{host.hive_port}", "token_file": "@HOME@/" + layout.HIVE_TOKEN}
+        where = host.address or host.hostname
+        daemon |= {
+            "bind": f"{where}:{host.hive_port}",
+            "worker_host": where,
+            "token_file": "@HOME@/" + layout.HIVE_TOKEN,
+        }
     text = "# Written by skep sync; changes are overwritten.\n" + host.config
     # A JSON string is a TOML basic string.
     table = "\n".join(["[hive_daemon]", *(f"{name} = {json.dumps(value)}" for name, value in daemon.items())])
@@ -179,7 +184,7 @@ def start_service(facts: HostFacts) -> RemoteStep:
 
 def gate(host: HiveHost, python: str) -> RemoteStep:
     """Wait until the new hive answers, and is registered where it should be; a failure shows the hive's last lines."""
-    where = host.hostname if host.queen_token_file else "127.0.0.1"
+    where = (host.address or host.hostname) if host.queen_token_file else "127.0.0.1"
     url = f"http://{where}:{host.hive_port}/health"
     ask = f"import urllib.request as u; u.urlopen({url!r}, timeout=2).read()"
     by_python = f"{q(python)} -c {q(ask)}" if python else "false"

@@ -55,7 +55,11 @@ class WorkerDecl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class HiveHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[hive]]`, with `[hive_defaults]` filled in. `queen` is the URL that the hive registers with."""
+    """One `[[hive]]`, with `[hive_defaults]` filled in.
+
+    `queen` is the URL that the hive registers with; with `queen_token_file` the hive and its workers listen on `address`
+    (default: `hostname`), else on loopback. `config` is more skep.toml text for the host: its models and pools.
+    """
 
     alias: str
     hostname: str
@@ -69,6 +73,7 @@ class HiveHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queen: str = ""
     queen_token_file: str = ""
     identity_file: str = ""
+    address: str = ""
     config: str = ""
 
 

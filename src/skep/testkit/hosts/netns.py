@@ -1,5 +1,7 @@
 """Hosts in network namespaces with the system's real sshd: own address, hostname, home, /etc/ssh, /run and processes.
 
+The home is a folder of the lab that the host's own /etc/passwd names, so that programs outside it stay where they are.
+
 Needs root, iproute2, util-linux and openssh-server. Each lab has a bridge of its own in 10.213.0.0/16; the killing of a
 host's first process is a power cut, its link going down a partition.
 """
@@ -46,7 +48,7 @@ def _ip(*argv: str) -> None:
 
 
 class NetnsHost:
-    """One host of a lab. `address` is its own; `home` is what it sees as /root."""
+    """One host of a lab. `address` is its own; `home` is its root user's."""
 
     def __init__(self, alias: str, *, folder: Path, namespace: str, link: str, address: str) -> None:
         self.alias, self.address = alias, address
@@ -60,6 +62,9 @@ class NetnsHost:
         for path in (self.home / ".ssh", self._folder / "ssh"):
             path.mkdir(parents=True, mode=0o700)
         (self.home / ".ssh/authorized_keys").write_text(authorized)
+        users = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
+        moved = [[*user[:5], str(self.home), *user[6:]] if user[0] == "root" else user for user in users]
+        (self._folder / "passwd").write_text("".join(":".join(user) + "\n" for user in moved))
         self.host_key.write_private_key(str(self._folder / "ssh/key"))
         (self._folder / "ssh/key").chmod(0o600)
         (self._folder / "ssh/sshd_config").write_text(
@@ -77,8 +82,8 @@ class NetnsHost:
     async def boot(self) -> None:
         """Start the host: a new tree of processes whose first one is sshd. Raises: LabUnavailable."""
         inside = (
-            'hostname "$1"; mount --bind "$2/home" /root; mount --bind "$2/ssh" /etc/ssh; '
-            f"mount -t tmpfs tmpfs /run; mkdir -p /run/sshd; export HOME=/root; cd /root; exec {SSHD} -D -e"
+            'hostname "$1"; mount --bind "$2/passwd" /etc/passwd; mount --bind "$2/ssh" /etc/ssh; '
+            f'mount -t tmpfs tmpfs /run; mkdir -p /run/sshd; cd "$2/home"; exec {SSHD} -D -e'
         )
         log = (self._folder / "sshd.log").open("ab")
         try:

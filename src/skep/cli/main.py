@@ -36,6 +36,10 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry(
         "skep.cli.doctor:doctor", LOOK, "Tell what was found on this machine, and whether it works."
     ),
+    "top": Entry("skep.cli.top:top", LOOK, "Watch the fleet in the terminal."),
+    "nodes": Entry("skep.cli.nodes:app", LOOK, "List the machines of a fleet; cordon one."),
+    "key": Entry("skep.cli.key:app", LOOK, "API keys of the gateway."),
+    "store": Entry("skep.cli.store:app", LOOK, "Copy what a queen has stored."),
     "engine": Entry("skep.cli.provision:engine", LOOK, "Bring engines to this machine, and list them."),
     "model": Entry("skep.cli.provision:model", LOOK, "Bring models to this machine, and look at them."),
     "sync": Entry("skep.cli.rollout:sync", BRING, "Bring hosts to what skep.toml declares."),

@@ -7,12 +7,18 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import typer
 
 from skep.cli import console
 from skep.errors import InvalidConfig
+
+Url = Annotated[str, typer.Option(help="The queen's admin API.", envvar="SKEP_QUEEN_URL")]
+TokenFile = Annotated[
+    Path | None, typer.Option(help="File with the admin token.", envvar="SKEP_QUEEN_TOKEN_FILE")
+]
 
 
 def queen(
@@ -55,7 +61,7 @@ def queen(
     from skep.web.auth import require_token_off_loopback
     from skep.web.server import run
 
-    token = _token(token_file)
+    token = read_token(token_file)
     gateway_at, admin_at = _address(bind), _address(admin_bind)
     require_token_off_loopback(admin_at[0], token)
     if (tls_cert is None) != (tls_key is None):
@@ -126,8 +132,8 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _token(path: Path | None) -> str:
-    """Read a token file."""
+def read_token(path: Path | None) -> str:
+    """Read a token file; without one there is no token."""
     if path is None:
         return ""
     try:

@@ -6,6 +6,7 @@ from typing import Any
 
 import openai
 import pytest
+import pytest_asyncio
 
 from skep.runtime.models import TINY
 from skep.testkit.harness import WorkerHarness
@@ -20,7 +21,7 @@ BOTH = [
 ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def start_worker() -> AsyncGenerator[Callable[..., Any], None]:
     """Start a worker that ends with the test."""
     async with AsyncExitStack() as stack:
@@ -31,15 +32,15 @@ async def start_worker() -> AsyncGenerator[Callable[..., Any], None]:
         yield start
 
 
-@pytest.fixture(params=BOTH)
+@pytest_asyncio.fixture(params=BOTH, scope="module", loop_scope="module")
 async def worker(request: pytest.FixtureRequest) -> AsyncGenerator[WorkerHarness, None]:
-    """A worker on each backend, called `m`."""
+    """A worker on each backend, called `m`, that the tests of a module share."""
     extra = ("--served-name", "m", "--threads", "1")
     async with await WorkerHarness.start(request.param, slots=4, context=512, extra=extra) as harness:
         yield harness
 
 
-@pytest.fixture(params=BOTH)
+@pytest_asyncio.fixture(params=BOTH, scope="module", loop_scope="module")
 async def steady_worker(request: pytest.FixtureRequest) -> AsyncGenerator[WorkerHarness, None]:
     """As `worker`, in deterministic mode: batch-mates change nothing, not even in low bits."""
     extra = ("--served-name", "m", "--threads", "1", "--deterministic")
@@ -47,7 +48,7 @@ async def steady_worker(request: pytest.FixtureRequest) -> AsyncGenerator[Worker
         yield harness
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def open_client() -> AsyncGenerator[Callable[[WorkerHarness], openai.AsyncOpenAI], None]:
     """Make openai clients that end with the test."""
     async with AsyncExitStack() as stack:

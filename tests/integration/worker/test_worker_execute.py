@@ -16,6 +16,8 @@ from skep.testkit.harness import (
 from skep.testkit.harness.events import seen_metrics
 from skep.wire.events import Error, Started
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SLOW = "fake:slow?token_delay_ms=30"
 
 

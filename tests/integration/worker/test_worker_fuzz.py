@@ -20,6 +20,8 @@ from skep.wire.openai import (
     TokenizeRequest,
 )
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SEEDS = {
     "/execute": {"job_id": "j", "prompt": "hello", "max_tokens": 2, "temperature": 0},
     "/cancel": {"job_id": "j"},

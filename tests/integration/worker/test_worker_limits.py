@@ -16,6 +16,8 @@ from skep.testkit.harness import (
 )
 from skep.wire.events import Error
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SLOW = "fake:slow?token_delay_ms=30"
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

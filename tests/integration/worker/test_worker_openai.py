@@ -8,6 +8,8 @@ import pytest
 
 from skep.runtime.models import TINY
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 ASK = [{"role": "user", "content": "what color is the sky?"}]
 
 

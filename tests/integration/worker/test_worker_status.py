@@ -5,8 +5,12 @@ import asyncio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from skep.runtime.models import TINY
 from skep.testkit.harness import collect_sse_events, make_request
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BOTH = ["fake:demo", pytest.param(str(TINY), id="llama", marks=pytest.mark.llama)]
 HEALTH = {
     "status", "instance", "worker_id", "model", "resident", "quantization", "device_mask", "vram_used_bytes",
     "ram_used_bytes", "context", "slots_total", "slots_free", "tokenizer", "vocab_size", "uptime_s",
@@ -27,7 +31,9 @@ async def test_health_tells_every_field(worker):
     assert health["ram_used_bytes"] > 2**20
 
 
-async def test_metrics_have_vllm_s_names_and_count(worker):
+@pytest.mark.parametrize("model", BOTH)
+async def test_metrics_have_vllm_s_names_and_count(start_worker, model):
+    worker = await start_worker(model, extra=("--threads", "1"))
     events = await collect_sse_events(await worker.execute(make_request("count these", max_tokens=12)))
     families = {one.name: one for one in text_string_to_metric_families(await worker.metrics())}
     assert families.keys() >= VLLM

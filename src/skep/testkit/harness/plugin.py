@@ -12,7 +12,7 @@ from skep.testkit.harness import records
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Begin with no records."""
+    """Forget the workers of earlier tests."""
     records.clear()
 
 

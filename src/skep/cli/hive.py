@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import pwd
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 
 from skep.cli import console
 from skep.cli.settings import load_config
+from skep.errors import SkepError
 from skep.spec.config import Layer
 from skep.spec.folders import folders
 
@@ -73,3 +76,43 @@ async def _serve(settings: Any, listener: Any, report_fd: int | None, exit_with_
             with os.fdopen(report_fd, "wb") as pipe:
                 pipe.write(msgspec.json.encode({"event": "ready", "url": daemon.url}) + b"\n")
         await stop.wait()
+
+
+@hive.command("install")
+def install(
+    system: Annotated[
+        bool, typer.Option("--system", help="For the machine; for your user without it.")
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="The skep.toml that the service uses.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit and the commands only.")] = False,
+) -> None:
+    """Install the hive as a systemd service that starts with the machine.
+
+    Example: [bold]skep hive install --system --config /etc/skep/skep.toml[/bold]
+    """
+    from skep.hive.unit import is_lingering, make_unit
+
+    user = pwd.getpwuid(os.getuid()).pw_name
+    unit = make_unit(
+        program=Path(sys.executable).with_name("skep"),
+        config=config,
+        is_system=system,
+        user_config=folders(os.environ).config.parent,
+        user=user,
+    )
+    if config is not None:
+        load_config(config)
+    out, note = console.out(), console.err()
+    commands = [one for one in unit.commands if one[0] != "loginctl" or not is_lingering(user)]
+    if dry_run:
+        out.print(f"# {unit.path}\n{unit.text}", markup=False)
+    else:
+        try:
+            unit.path.parent.mkdir(parents=True, exist_ok=True)
+            unit.path.write_text(unit.text)
+        except OSError as error:
+            raise SkepError(f"cannot write {unit.path}: {error.strerror}; --system needs root") from error
+        note.print(f"wrote {unit.path}", markup=False)
+    note.print("now run:" if commands else "nothing more to do", style="dim")
+    for command in commands:
+        out.print(" ".join(command), markup=False)

@@ -12,7 +12,6 @@ import aiohttp
 import structlog
 
 from skep.errors.hive import HiveRunning
-from skep.hive.adapter.skep import SkepAdapter
 from skep.hive.api import make_api
 from skep.hive.core import Core
 from skep.hive.declared import DeclaredStore, Source, Wish
@@ -26,7 +25,6 @@ from skep.hive.recovery import recover
 from skep.hive.registrar import Registrar
 from skep.hive.settings import SHUTDOWN_GRACE_S, HiveSettings
 from skep.process import reaper
-from skep.spec.engine import EngineKind
 from skep.store.sqlite import SqliteStore
 from skep.web.auth import BearerAuth
 from skep.web.client import describe_token, make_client
@@ -91,7 +89,6 @@ def _node(settings: HiveSettings, client: aiohttp.ClientSession, tasks: asyncio.
         spawns=SpawnFolder(settings.runtime),
         client=client,
         metrics=HiveMetrics(settings.node_id),
-        adapters={EngineKind.SKEP: SkepAdapter(client)},
         tasks=tasks,
         provisioning=asyncio.Semaphore(settings.provision_parallel),
         grace_s=settings.grace_s,

@@ -13,6 +13,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str
     pgid: int
     model: str
+    slots: int = 1
     token: str = ""
 
     def __repr__(self) -> str:
@@ -28,11 +29,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     queue_depth: int = 0
     kv_used: float = 0.0
     work_total: int = 0
+    is_known: bool = True
 
     @property
     def is_idle(self) -> bool:
-        """True when nothing runs and nothing waits."""
-        return self.slots_free >= self.slots_total and not self.queue_depth
+        """True when nothing runs and nothing waits; what does not tell is never thought idle."""
+        return self.is_known and self.slots_free >= self.slots_total and not self.queue_depth
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):

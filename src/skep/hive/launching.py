@@ -105,6 +105,7 @@ async def launch(
             nonce=nonce,
             pgid=child.pgid,
             model=plan.model_name,
+            slots=plan.spec.slots,
             token=token if adapter.takes_socket else "",
         ),
         report=report,

@@ -10,11 +10,12 @@ from typing import Any
 import aiohttp
 
 from skep.hive.adapter.base import EngineAdapter
+from skep.hive.adapter.choose import adapter_for
 from skep.hive.devices.inventory import Inventory
 from skep.hive.handoff import HandoffFolder, SpawnFolder
 from skep.hive.metrics import HiveMetrics
 from skep.hive.settings import HiveSettings
-from skep.spec.engine import EngineKind
+from skep.spec.engine import EngineSpec
 
 
 @dataclass(kw_only=True)
@@ -31,7 +32,6 @@ class Node:
     spawns: SpawnFolder
     client: aiohttp.ClientSession
     metrics: HiveMetrics
-    adapters: dict[EngineKind, EngineAdapter]
     tasks: asyncio.TaskGroup
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -43,6 +43,11 @@ class Node:
     grace_s: float = 5.0
     stopping: bool = False
     running: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def adapter(self, engine: EngineSpec, program: str = "") -> EngineAdapter:
+        """Return how an engine is spoken to; `program` is needed to launch it."""
+        interval_s = self.settings.probe_interval_s
+        return adapter_for(engine, self.client, program=program, probe_interval_s=interval_s)
 
     def run(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run a piece of work until it ends, or the hive does."""

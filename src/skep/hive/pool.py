@@ -75,7 +75,7 @@ class Pool:
     @property
     def adapter(self) -> EngineAdapter:
         """How its engine is spoken to. Raises: EngineUnknown."""
-        return self.node.adapters[find_engine(self.node.settings, self.declared.spec).kind]
+        return self.node.adapter(find_engine(self.node.settings, self.declared.spec))
 
     @property
     def serving(self) -> list[Replica]:
@@ -208,7 +208,7 @@ class Pool:
             replica_id = f"r{self._number}"
         suffix = replica_id.removeprefix("r")
         self._number = max(self._number, int(suffix) if suffix.isdecimal() else 0) + 1
-        replica = Replica(replica_id, plan, self.node, self.node.adapters[plan.engine.kind], self)
+        replica = Replica(replica_id, plan, self.node, self.node.adapter(plan.engine, plan.program), self)
         self.replicas[replica_id] = replica
         return replica
 

@@ -19,6 +19,8 @@ T = TypeVar("T")
 LOOK_S = 0.05
 LOOK_S_MAX = 1.0
 GROWTH = 1.5
+ADOPTED_S = 10.0
+"""How long a worker that was ready before may take to prove itself again."""
 
 
 async def become_ready(
@@ -32,8 +34,10 @@ async def become_ready(
     began = node.clock()
     best = [0.0]
     loop = asyncio.get_running_loop()
+    is_adopted = running.report is None and adapter.takes_socket
+    first_s = ADOPTED_S if is_adopted else limit_s(plan.model_bytes, limits=node.settings.start)
     try:
-        async with asyncio.timeout(limit_s(plan.model_bytes, limits=node.settings.start)) as limit:
+        async with asyncio.timeout(first_s) as limit:
 
             def progressed(share: float) -> None:
                 if share > best[0]:

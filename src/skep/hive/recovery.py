@@ -87,6 +87,7 @@ async def _adopt(handoff: Handoff, declared: Declared | None, settings: HiveSett
             nonce=handoff.nonce,
             pgid=handoff.pid,
             model=handoff.model.name,
+            slots=handoff.slots_total,
             token=handoff.token,
         ),
         report=None,

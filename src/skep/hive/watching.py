@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from skep.errors.hive import CannotGenerate, NotOurs
@@ -77,8 +78,7 @@ def _take(replica: "Replica", running: Running, node: Node, look: Look) -> Gone 
     verdict = judge(replica.probes, look.answer)
     replica.probes = verdict.probes
     node.metrics.count(node.metrics.probes, pool_id, look.answer.value)
-    if look.load is not None:
-        replica.load = look.load
+    replica.load = look.load or msgspec.structs.replace(replica.load, is_known=False)
     match verdict.finding:
         case Finding.ANSWERED:
             if replica.state is ReplicaState.SUSPECT:

@@ -9,9 +9,14 @@ from skep.hive.endpoint import Drained, Endpoint, Look
 from skep.spec.device import DeviceMask
 from skep.spec.pool import PoolSpec
 
-PROBE_S_MAX = 5.0
+PROBE_S_MAX, PROBE_S_MIN = 5.0, 1.0
 PROOF_S_MAX = 60.0
 PROOF_PROMPT = "Hello"
+
+
+def probe_limit_s(interval_s: float) -> float:
+    """Return how long one probe may take: as long as the interval, within reason."""
+    return min(max(interval_s, PROBE_S_MIN), PROBE_S_MAX)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

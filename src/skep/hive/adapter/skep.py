@@ -45,8 +45,8 @@ class SkepAdapter:
     abilities = frozenset({"jobs", "cancel", "drain", "execute", "embeddings", "progress"})
     takes_socket = True
 
-    def __init__(self, client: aiohttp.ClientSession) -> None:
-        self._client = client
+    def __init__(self, client: aiohttp.ClientSession, *, probe_s: float = PROBE_S_MAX) -> None:
+        self._client, self._probe_s = client, probe_s
 
     def launch(self, order: Order) -> Launch:
         """Return `skep worker …` of this very installation."""
@@ -75,7 +75,7 @@ class SkepAdapter:
     async def look(self, endpoint: Endpoint) -> Look:
         """Read `/health`."""
         try:
-            status, body = await http.ask(self._client, endpoint, "/health", limit_s=PROBE_S_MAX)
+            status, body = await http.ask(self._client, endpoint, "/health", limit_s=self._probe_s)
             health = msgspec.json.decode(body, type=Health)
         except PeerFailed as error:
             return Look(answer=Answer.SILENT, detail=str(error))

@@ -55,6 +55,15 @@ async def test_three_hosts_are_installed_by_real_sshd_and_then_left_alone(
         assert (host.home / ".local/bin/skep").is_symlink()
 
 
+async def test_a_program_of_several_megabytes_arrives_whole(lab: NetnsLab, tmp_path: Path) -> None:
+    install = program(tmp_path)
+    with (tmp_path / "skep-1.0").open("a") as file:
+        file.write("exit\n" + "#" * 3_000_000)
+    assert (await sync(lab, tmp_path, declared(lab, install))).is_success
+    sizes = {(host.home / ".local/bin/skep").resolve().stat().st_size for host in lab.hosts}
+    assert sizes == {(tmp_path / "skep-1.0").stat().st_size}
+
+
 async def test_a_host_whose_key_changed_is_refused_with_what_to_do(lab: NetnsLab, tmp_path: Path) -> None:
     one, two, _ = (line.split(" ", 1) for line in lab.known_hosts.read_text().splitlines())
     lab.known_hosts.write_text(f"{one[0]} {two[1]}\n{two[0]} {two[1]}\n")

@@ -24,8 +24,7 @@ from skep.spec.host import HiveHost
 CONNECT_S = 30.0
 KEEPALIVE_S, KEEPALIVE_MISSES_MAX = 15, 3
 CLOSE_S_MAX = 5.0
-BLOCK_BYTES = 256 * 1024  # Measured: a third faster than the default on several hosts at once.
-REQUESTS_MAX = 32
+REQUESTS_MAX = 32  # Blocks under way at once; their size is what the server says that it takes.
 LINE_BYTES_MAX = 64 * 1024
 
 # The script runs in a session of its own. When our end of stdin closes — also because we died or the network did — the
@@ -97,9 +96,13 @@ class SshTransport:
         temporary = f"{target}.{os.urandom(4).hex()}.part"
         try:
             async with self._connection.start_sftp_client() as sftp:
-                await sftp.put(source, temporary, block_size=BLOCK_BYTES, max_requests=REQUESTS_MAX)
+                await sftp.put(source, temporary, max_requests=REQUESTS_MAX)
                 await sftp.chmod(temporary, mode)
                 await sftp.posix_rename(temporary, target)
+        except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection) as error:
+            raise ConnectionLost(
+                f"{self._alias}: the connection dropped while sending {source.name}", alias=self._alias
+            ) from error
         except asyncssh.SFTPError as error:
             raise StepFailed(
                 f"{self._alias}: cannot write {target}: {error.reason}",

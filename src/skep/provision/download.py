@@ -5,7 +5,6 @@ checksum is right; only then does the rename make `target` appear. A second aske
 """
 
 import asyncio
-import hashlib
 import os
 import shutil
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ import aiohttp
 import msgspec
 
 from skep.errors.provision import BadReference, ChecksumMismatch, DownloadFailed, NoSpace
+from skep.provision.files import file_sha256, sync_folder
 from skep.provision.lock import locked
 from skep.provision.progress import OnProgress, Progress, silent
 
@@ -204,21 +204,6 @@ def _verify_and_publish(want: Want) -> None:
     part.rename(want.target)
     sync_folder(want.target.parent)
     state_path.unlink(missing_ok=True)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _flush(file: BinaryIO) -> None:

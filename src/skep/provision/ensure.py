@@ -11,8 +11,9 @@ import msgspec
 
 from skep.errors.provision import EngineNotFound, ProgramBroken
 from skep.provision.command import output_of, run_logged
-from skep.provision.download import Want, download, sync_folder
+from skep.provision.download import Want, download
 from skep.provision.facts import gather
+from skep.provision.files import sync_folder
 from skep.provision.lock import locked
 from skep.provision.plan import Plan, Step, key_of, plan
 from skep.provision.progress import OnProgress, Progress, silent

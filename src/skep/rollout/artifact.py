@@ -11,8 +11,8 @@ import msgspec
 
 from skep.errors.rollout import ArtifactMissing
 from skep.provision.command import run_logged
-from skep.provision.download import Want, download, file_sha256
 from skep.provision.facts import commit_of
+from skep.provision.files import file_sha256
 from skep.provision.lock import locked
 from skep.provision.progress import OnProgress, silent
 from skep.spec.host import Install
@@ -60,6 +60,8 @@ async def resolve(install: Install, *, base: Path, cache: Path, on_progress: OnP
         name = PurePosixPath(urlsplit(release.url).path).name
         here = ""
         if install.via == "controller":
+            from skep.provision.download import Want, download  # An HTTP client: a third of a no-op's start.
+
             want = Want(
                 url=release.url, target=cache / release.sha256[:KEY_HEX] / name, sha256=release.sha256
             )

@@ -14,7 +14,12 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import hypothesis
 import pytest
+
+# A loaded machine is no failure: no property is timed.
+hypothesis.settings.register_profile("skep", deadline=None)
+hypothesis.settings.load_profile("skep")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,24 @@
+"""What the test process holds, as a record of a proof bundle."""
+
+import time
+
+from skep.proof.records import ResourceRecord
+from skep.testkit.ledger.snapshot import listening_ports, rss_bytes, take
+
+
+def resource_record(scenario: str, phase: str) -> ResourceRecord:
+    """What this process holds now, as a record of the bundle."""
+    held = take()
+    ports = listening_ports()
+    inodes = {target.removeprefix("socket:[").removesuffix("]") for _, target in held.fds if target.startswith("socket:")}
+    return ResourceRecord(
+        scenario=scenario,
+        phase=phase,
+        at=time.time(),
+        rss_bytes=rss_bytes(),
+        fds=len(held.fds),
+        threads=len(held.threads),
+        ports=len(inodes & ports.keys()),
+        children=len(held.children),
+        temporary_files=len(held.files),
+    )

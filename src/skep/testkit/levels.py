@@ -1,0 +1,85 @@
+"""What this machine can do, and why not: the reasons that skipped scenarios give."""
+
+import functools
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+LEVELS = ("scripted", "loopback", "netns", "container", "vm", "ssh")
+LEVEL_PREFIX = "level."
+PROBE_S = 5
+
+
+def skip_reason(tags: Iterable[str], *, level: str = "") -> str:
+    """Say why a scenario with these tags cannot run here; empty when it can.
+
+    `@level.netns` declares a level: with any, the scenario runs only at those. Without, it runs at each.
+    """
+    tags = list(tags)
+    declared = [tag.removeprefix(LEVEL_PREFIX) for tag in tags if tag.startswith(LEVEL_PREFIX)]
+    if level and declared and level not in declared:
+        return f"it declares the level {' or '.join(declared)}, and this run is at {level}"
+    needed = [tag for tag in tags if tag in CAPABILITIES]
+    if level in CAPABILITIES and (not declared or level in declared):
+        needed.append(level)
+    return next((reason for name in needed if (reason := missing(name))), "")
+
+
+@functools.cache
+def missing(capability: str) -> str:
+    """Say what this machine lacks for a capability; empty when it has it."""
+    return CAPABILITIES[capability]()
+
+
+def _root() -> str:
+    return "" if os.geteuid() == 0 else "needs root"
+
+
+def _netns() -> str:
+    if shutil.which("unshare") is None:
+        return "needs unshare (util-linux)"
+    done = subprocess.run(["unshare", "-nmu", "true"], capture_output=True, check=False, timeout=PROBE_S)
+    return "" if done.returncode == 0 else f"no namespaces here: {done.stderr.decode(errors='replace').strip()}"
+
+
+def _container() -> str:
+    found = next((name for name in ("podman", "docker") if shutil.which(name)), "")
+    if not found:
+        return "needs podman or docker"
+    with suppress(OSError, subprocess.TimeoutExpired):
+        if subprocess.run([found, "info"], capture_output=True, check=False, timeout=PROBE_S).returncode == 0:
+            return ""
+    return f"{found} is installed, and does not answer"
+
+
+def _vm() -> str:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "needs /dev/kvm"
+    return "" if shutil.which("qemu-system-x86_64") else "needs qemu-system-x86_64"
+
+
+def _cuda() -> str:
+    return "" if os.path.exists("/dev/nvidiactl") else "needs an NVIDIA device"  # noqa: PTH110 - a device node
+
+
+def _llama() -> str:
+    found = any(importlib.util.find_spec(name) for name in ("xllamacpp", "llama_cpp"))
+    return "" if found else "needs a llama.cpp library"
+
+
+def _browser() -> str:
+    return "" if shutil.which("chromium") else "needs chromium"
+
+
+CAPABILITIES: dict[str, Callable[[], str]] = {
+    "root": _root,
+    "netns": _netns,
+    "container": _container,
+    "vm": _vm,
+    "cuda": _cuda,
+    "llama": _llama,
+    "browser": _browser,
+}

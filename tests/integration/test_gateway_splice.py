@@ -4,18 +4,19 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from skep.policy.placement import BLOCK_BYTES
 from skep.queen.dispatch import Dispatcher
-from skep.queen.exchange import Shared
 from skep.queen.gate import OpenGate
 from skep.queen.gateway import Gateway
 from skep.queen.hosts import HostCheck
 from skep.queen.options import GatewayOptions
 from skep.queen.registry import Registry
+from skep.queen.request import Shared
 from skep.queen.routes import Routes
 from skep.queen.service import Service
 from skep.queen.upstream import Upstreams
@@ -104,13 +105,13 @@ class Rig:
 
     def __init__(self, options: GatewayOptions) -> None:
         self.loop = asyncio.get_running_loop()
-        self.registry = Registry(clock=self.loop.time)
+        self.registry = Registry()
         self.routes = Routes(self.registry)
         self.woken = []
         self.outcomes = []
-        self.dispatcher = Dispatcher(self.routes, options, clock=self.loop.time, wake=self.woken.append)
+        self.dispatcher = Dispatcher(self.routes, options, clock=time.monotonic, wake=self.woken.append)
         self.upstreams = Upstreams(self.loop, idle_max=8, idle_s_max=5, connect_s_max=1)
-        shared = Shared(self.loop, options, self.dispatcher, self.upstreams)
+        shared = Shared(time.monotonic, options, self.dispatcher, self.upstreams)
         self.service = Service(shared, self.routes, OpenGate(), hosts=HostCheck(), listeners=(self,))
         self.registry.listen(self.dispatcher.pump_all)
         listener = socket.create_server(("127.0.0.1", 0))

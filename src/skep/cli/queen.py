@@ -22,56 +22,74 @@ TokenFile = Annotated[
 
 
 def queen(
-    bind: str = typer.Option(
-        "127.0.0.1:8080", help="Where clients ask: HOST:PORT.", envvar="SKEP_QUEEN_BIND"
-    ),
-    admin_bind: str = typer.Option(
-        "127.0.0.1:8081", help="Where hives register, and the dashboard.", envvar="SKEP_QUEEN_ADMIN_BIND"
-    ),
-    token_file: Path | None = typer.Option(
-        None, help="File with the admin token; hives need it too.", envvar="SKEP_QUEEN_TOKEN_FILE"
-    ),
-    store: str = typer.Option(
-        "",
-        help="sqlite:PATH or etcd:http://a,http://b,http://c; a file of yours by default.",
-        envvar="SKEP_QUEEN_STORE",
-    ),
-    advertise: str = typer.Option(
-        "", help="Admin URL by which other queens reach this one.", envvar="SKEP_QUEEN_ADVERTISE"
-    ),
-    tls_cert: Path | None = typer.Option(None, help="Certificate chain (PEM).", envvar="SKEP_QUEEN_TLS_CERT"),
-    tls_key: Path | None = typer.Option(None, help="Its private key (PEM).", envvar="SKEP_QUEEN_TLS_KEY"),
-    load_wait_s: float = typer.Option(
-        60.0,
-        min=0,
-        help="How long a request waits for a model that is loading.",
-        envvar="SKEP_QUEEN_LOAD_WAIT_S",
-    ),
-    report_fd: int | None = typer.Option(None, hidden=True, help="Tell readiness on this descriptor."),
-    exit_with_fd: int | None = typer.Option(None, hidden=True, help="End when this pipe closes."),
+    config: Annotated[Path | None, typer.Option(help="A skep.toml instead of ./skep.toml.")] = None,
+    bind: Annotated[str | None, typer.Option(help="Where clients ask; 127.0.0.1:8080.")] = None,
+    admin_bind: Annotated[
+        str | None, typer.Option(help="Where hives register, and the dashboard; 127.0.0.1:8081.")
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="sqlite:PATH or etcd:http://a,http://b,http://c; a file of yours by default."),
+    ] = None,
+    token_file: Annotated[
+        str | None, typer.Option(help="File with the admin token; hives need it too.")
+    ] = None,
+    tls_cert: Annotated[str | None, typer.Option(help="Certificate chain (PEM).")] = None,
+    tls_key: Annotated[str | None, typer.Option(help="Its private key (PEM).")] = None,
+    load_wait_s: Annotated[
+        float | None, typer.Option(help="How long a request waits for a model that loads; 60.")
+    ] = None,
+    record_trace: Annotated[
+        str | None, typer.Option(help="Record requests (no prompts) to this file, for the arena.")
+    ] = None,
+    advertise: Annotated[
+        str | None, typer.Option(help="Admin URL by which other queens reach this one.")
+    ] = None,
+    report_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    exit_with_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the orchestrator: nodes register with it, and its gateway serves their models as one OpenAI API.
 
-    Example: [bold]skep queen --bind 127.0.0.1:8080 --admin-bind 127.0.0.1:8081[/bold]
-    then on each machine [bold]skep hive --queen http://127.0.0.1:8081[/bold]
+    Example: [bold]skep queen[/bold], and on each machine [bold]skep hive --queen http://QUEEN:8081[/bold].
+    Then point any OpenAI client at http://QUEEN:8080/v1, and a browser at http://QUEEN:8081.
     """
+    from skep.cli.settings import load_config
     from skep.queen.daemon import QueenOptions
     from skep.queen.options import GatewayOptions
+    from skep.queen.spans import endpoint_of
+    from skep.spec.config import Layer
     from skep.telemetry import logs
     from skep.web.auth import require_token_off_loopback
     from skep.web.server import run
 
-    token = read_token(token_file)
-    gateway_at, admin_at = _address(bind), _address(admin_bind)
+    names = (
+        "bind",
+        "admin_bind",
+        "store",
+        "token_file",
+        "tls_cert",
+        "tls_key",
+        "load_wait_s",
+        "record_trace",
+        "advertise",
+    )
+    here = locals()
+    flags = {name: here[name] for name in names if here[name] is not None}
+    settings = load_config(config, flags=Layer("flags", {"queen": flags} if flags else {})).config.queen
+    token = read_token(Path(settings.token_file) if settings.token_file else None)
+    gateway_at, admin_at = _address(settings.bind), _address(settings.admin_bind)
     require_token_off_loopback(admin_at[0], token)
-    if (tls_cert is None) != (tls_key is None):
-        raise InvalidConfig("--tls-cert and --tls-key belong together: give both or neither")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise InvalidConfig("tls_cert and tls_key belong together: give both or neither")
     options = QueenOptions(
-        store=store or default_store(),
-        advertise=advertise,
-        gateway=GatewayOptions(load_wait_s=load_wait_s),
+        store=settings.store or default_store(),
+        gateway=GatewayOptions(load_wait_s=settings.load_wait_s),
         token=token,
-        certificate=(str(tls_cert), str(tls_key)) if tls_cert else None,
+        advertise=settings.advertise,
+        host_names=(*settings.host_names, gateway_at[0], admin_at[0]),
+        certificate=(settings.tls_cert, settings.tls_key) if settings.tls_cert else None,
+        record_trace=settings.record_trace,
+        spans_endpoint=endpoint_of(os.environ),
     )
     logs.configure("queen")
     with _bound(*gateway_at) as gateway, _bound(*admin_at) as admin:

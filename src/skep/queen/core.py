@@ -13,7 +13,6 @@ from skep.lifecycle.pool import PoolState
 from skep.queen.assign import Assigner
 from skep.queen.audit import Audit
 from skep.queen.dispatch import Dispatcher
-from skep.queen.exchange import Shared
 from skep.queen.forward import Forwarder
 from skep.queen.gate import Gate, OpenGate
 from skep.queen.hosts import HostCheck
@@ -22,6 +21,7 @@ from skep.queen.options import GatewayOptions
 from skep.queen.rates import Rates
 from skep.queen.records import NODES, NodeRecord
 from skep.queen.registry import Node, Registry
+from skep.queen.request import Shared
 from skep.queen.routes import Route, Routes
 from skep.queen.service import Listener, Service
 from skep.queen.state import State

@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -27,7 +28,9 @@ from skep.queen.hosts import HostCheck
 from skep.queen.keygate import KeyGate
 from skep.queen.membership import Membership
 from skep.queen.options import GatewayOptions
+from skep.queen.record import Recorder
 from skep.queen.records import QueenRecord
+from skep.queen.spans import Spans
 from skep.queen.state import State
 from skep.queen.waker import Waker
 from skep.store.address import open_store
@@ -56,6 +59,8 @@ class QueenOptions(msgspec.Struct, frozen=True, kw_only=True):
     certificate: tuple[str, str] | None = None
     grace_s: float = 5.0
     lost_for_good_s: float = LOST_FOR_GOOD_S
+    record_trace: str = ""
+    spans_endpoint: str = ""
 
 
 class Queen:
@@ -100,6 +105,7 @@ class Queen:
         core.gateway_url, core.is_tls = self.gateway_url, options.certificate is not None
         gate.add_internal(core.internal_token, "dashboard")
         core.client = await stack.enter_async_context(make_client(token=options.token or None, total_s=10.0))
+        await self._listen(stack, core)
         core.forwarder = await stack.enter_async_context(
             Forwarder(core.registry, core.instance, options.token)
         )
@@ -134,6 +140,19 @@ class Queen:
                 tls=_tls(options.certificate),
             )
         )
+
+    async def _listen(self, stack: contextlib.AsyncExitStack, core: Core) -> None:
+        """Add who else is told of requests: a recording, an exporter of spans."""
+        if self._options.record_trace:
+            recorder = stack.enter_context(Recorder(Path(self._options.record_trace)))
+            core.service.beginning = recorder
+            core.service.listen(recorder)
+        if self._options.spans_endpoint:
+            collector = await stack.enter_async_context(make_client(total_s=5.0))
+            core.service.tracer = spans = Spans(self._options.spans_endpoint, collector)
+            core.service.listen(spans)
+            stack.push_async_callback(spans.flush)
+            _run(stack, "queen-spans", spans.run())
 
     def _admin_server(self, core: Core, hosts: HostCheck) -> HttpServer:
         assert core.audit is not None

@@ -61,3 +61,9 @@ def read_fields(body: bytes, *, session: str = "") -> Fields:
         prefix_key=prefix_key(prompt),
         prompt_bytes=len(prompt),
     )
+
+
+def prompt_of(body: bytes) -> bytes:
+    """Return the prompt of a body that `read_fields` has read, as JSON."""
+    found = _decoder.decode(body)
+    return bytes(found.messages or found.prompt or found.input)

@@ -12,9 +12,9 @@ from prometheus_client.registry import Collector
 
 from skep.lifecycle.node import NodeState
 from skep.queen.dispatch import Dispatcher
-from skep.queen.exchange import Request
 from skep.queen.outcome import Outcome
 from skep.queen.registry import Registry
+from skep.queen.request import Request
 from skep.queen.service import Service
 from skep.telemetry.metrics import (
     DURATION_S_BUCKETS,

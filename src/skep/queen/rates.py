@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from skep.queen.exchange import Request
 from skep.queen.outcome import Outcome
+from skep.queen.request import Request
 
 WINDOW_S = 120
 RECENT_S = 10

@@ -11,13 +11,14 @@ from skep.errors.queen import KeyForbidden
 from skep.errors.web import MethodNotAllowed, RouteNotFound, UnsupportedMediaType
 from skep.queen import head
 from skep.queen.dispatch import not_served
-from skep.queen.exchange import Exchange, Request, Shared
+from skep.queen.exchange import Exchange
 from skep.queen.fields import read_fields
 from skep.queen.gate import Gate, Visitor, asked_priority
 from skep.queen.hosts import HostCheck
 from skep.queen.incoming import Incoming
 from skep.queen.options import GatewayOptions
 from skep.queen.outcome import Outcome
+from skep.queen.request import Request, Shared
 from skep.queen.routes import Routes
 
 if TYPE_CHECKING:
@@ -27,6 +28,22 @@ PROXIED = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddin
 _GET = (b"GET", b"HEAD", b"OPTIONS")
 _POST = (b"POST", b"OPTIONS")
 _MODELS, _HEALTH = b"/v1/models", b"/health"
+
+
+class Tracer(Protocol):
+    """Who makes this hop's span."""
+
+    def begin(self, request_id: str, traceparent: bytes) -> bytes:
+        """Return the traceparent for the replica."""
+        ...
+
+
+class Beginning(Protocol):
+    """Who is told that a request begins."""
+
+    def started(self, request: Request) -> None:
+        """A whole request is about to be placed."""
+        ...
 
 
 class Listener(Protocol):
@@ -57,6 +74,8 @@ class Service:
             listeners,
         )
         self.options: GatewayOptions = shared.options
+        self.tracer: Tracer | None = None
+        self.beginning: Beginning | None = None
         self.connections: set[ClientConnection] = set()
         self.running: set[Exchange] = set()
         self.idle = asyncio.Event()
@@ -69,6 +88,10 @@ class Service:
         self._started = int(time.time())
         self._prefix = secrets.token_hex(6)
         self._number = 0
+
+    def listen(self, listener: Listener) -> None:
+        """Tell one more how requests went."""
+        self._listeners = (*self._listeners, listener)
 
     def now_s(self) -> float:
         """Return the gateway's clock. Not the event loop's: uvloop's counts whole milliseconds."""
@@ -154,7 +177,7 @@ class Service:
             request_id=incoming.request_id,
             method=incoming.method,
             target=incoming.path,
-            headers=tuple(pair for pair in incoming.headers if pair[0] in head.REQUEST_HEADERS),
+            headers=self._headers(incoming),
             body=body,
             fields=fields,
             priority=asked_priority(visitor, incoming.header(b"x-skep-priority")),
@@ -164,7 +187,16 @@ class Service:
         exchange = Exchange(self._shared, client, request, lambda one: self.ended(one, visitor))
         self.running.add(exchange)
         self.idle.clear()
+        if self.beginning is not None:
+            self.beginning.started(request)
         return exchange
+
+    def _headers(self, incoming: Incoming) -> tuple[tuple[bytes, bytes], ...]:
+        passed = tuple(pair for pair in incoming.headers if pair[0] in head.REQUEST_HEADERS)
+        if self.tracer is None:
+            return passed
+        mine = self.tracer.begin(incoming.request_id, incoming.header(b"traceparent"))
+        return (*(pair for pair in passed if pair[0] != b"traceparent"), (b"traceparent", mine))
 
     def _visitor(self, incoming: Incoming) -> Visitor:
         scheme, _, token = incoming.header(b"authorization").partition(b" ")

@@ -21,7 +21,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class QueenConfig(_Section, frozen=True, kw_only=True):
-    """`[queen]`: the orchestrator."""
+    """`[queen]`: the orchestrator. `advertise`: the admin URL for other queens; `host_names`: names it is known by."""
 
     bind: str = "127.0.0.1:8080"
     admin_bind: str = "127.0.0.1:8081"
@@ -31,6 +31,8 @@ class QueenConfig(_Section, frozen=True, kw_only=True):
     tls_key: str = ""
     load_wait_s: Annotated[float, Meta(ge=0, le=3600)] = 60.0
     record_trace: str = ""
+    advertise: str = ""
+    host_names: tuple[str, ...] = ()
 
 
 class HiveConfig(_Section, frozen=True, kw_only=True):

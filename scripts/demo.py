@@ -149,9 +149,19 @@ async def a_clean_stop(process: asyncio.subprocess.Process, home: str) -> None:
     took_s = time.monotonic() - began
     _, alive = psutil.wait_procs(family, timeout=1.0)
     assert not alive, f"left behind: {alive}"
+    strangers = [one for one in psutil.process_iter() if is_started_in(one, home)]
+    assert not strangers, f"left behind: {strangers}"
     handoffs = list(Path(home).rglob("engines/*.json"))
     assert not handoffs, f"handoff files left behind: {handoffs}"
     proved(f"{len(family)} processes ended in {took_s:.1f} s, no handoff file is left")
+
+
+def is_started_in(process: psutil.Process, home: str) -> bool:
+    """True for whatever was started with this SKEP_HOME, whoever its parent is by now."""
+    try:
+        return process.environ().get("SKEP_HOME") == home and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 async def main() -> None:

@@ -11,9 +11,10 @@ import msgspec
 TAIL_BYTES_MAX = 1 << 20
 """An event that is longer than this is forwarded as it comes."""
 
+_BLANK_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
 _USAGE = b'"usage":'
-_ERROR = re.compile(rb'^data: ?\{\s*"error"', re.MULTILINE)
-_DONE = re.compile(rb"^data: ?\[DONE\]", re.MULTILINE)
+_DONE = (b"data: [DONE]", b"data:[DONE]")
+_ERROR = (b'data: {"error"', b'data:{"error"', b'data: { "error"', b"event: error")
 _TEXT = re.compile(rb'"(?:content|text|reasoning_content|arguments)": ?"[^"]')
 
 
@@ -61,17 +62,29 @@ class StreamScan:
         return parse_usage(self._usage)
 
     def _look(self, body: bytes) -> None:
+        """Look at whole events; the two that end a stream are looked for where they can stand, as its last."""
         self.events += body.count(b"\ndata:") + body.startswith(b"data:")
         if not self.has_text and _TEXT.search(body):
             self.has_text = True
-        if b"[DONE]" in body and _DONE.search(body):
+        last = _last_event(body)
+        if body.startswith(_DONE, last):
             self.is_done = True
             self.events -= 1
-        if b'"error"' in body and _ERROR.search(body):
+        elif body.startswith(_ERROR, last):
             self.is_failed = True
         at = body.rfind(_USAGE)
         if at >= 0 and body[at + len(_USAGE) :].lstrip()[:1] == b"{":
             self._usage = body[at + len(_USAGE) :]
+
+
+def _last_event(body: bytes) -> int:
+    """Return where the last whole event begins."""
+    if body.endswith(b"\n\n"):
+        before = body.rfind(b"\n\n", 0, -2)
+        return before + 2 if before >= 0 else 0
+    whole = body.rstrip(b"\r\n")
+    ends = [whole.rfind(mark) + len(mark) for mark in _BLANK_LINES if mark in whole]
+    return max(ends, default=0)
 
 
 def parse_usage(text: bytes) -> Usage:

@@ -19,6 +19,10 @@ from skep.worker.request import Request
 
 T = TypeVar("T")
 
+GATHER_S = 0.002
+"""When two writes of a job follow each other faster than this, the next waits so long and takes what has come by then.
+The first token never waits, and a model that needs longer for a token is never slowed."""
+
 
 class Writer(Protocol):
     """Turns one job's events into bytes."""
@@ -98,7 +102,7 @@ async def _pump_one(
     opening: bytes = b"",
     lock: asyncio.Lock | None = None,
 ) -> None:
-    events = begun
+    events, clock, written_at = begun, asyncio.get_running_loop().time, 0.0
     while True:
         if events:
             last = events[-1]
@@ -114,6 +118,13 @@ async def _pump_one(
                 raise JobFailed(last.error)
             if isinstance(last, Finished):
                 return
+            now = clock()
+            if now - written_at < GATHER_S:
+                # Tokens come faster than anybody reads: let some gather. On a common beat, so that the loop takes
+                # the interpreter from the engine once for all jobs.
+                await asyncio.sleep(GATHER_S - now % GATHER_S)
+                now = clock()
+            written_at = now
         events = await job.next_events()
         meter.batch(events)
 

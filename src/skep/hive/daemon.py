@@ -73,7 +73,7 @@ async def running(settings: HiveSettings, listener: socket.socket) -> AsyncGener
         server = HttpServer(app, listen=[listener], grace_s=SERVER_GRACE_S, certificate=settings.certificate)
         await stack.enter_async_context(_background(node, pools, registrar))
         await stack.enter_async_context(server)
-        log.info("hive_started", url=url, token=describe_token(settings.token), pools=len(pools.by_id))
+        log.info("hive_started", url=url, token_sha256=describe_token(settings.token), pools=len(pools.by_id))
         for pool_id, adoptable in inherited.items():
             await pools.get(pool_id).preload(adoptable)
         yield Hive(core, url)

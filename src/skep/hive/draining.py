@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 IDLE_DRAIN_S = 5.0
 
 
-async def drain(pool: "Pool", event: PoolEvent, deadline_s: float) -> None:
+async def drain(pool: "Pool", deadline_s: float) -> None:
     """Drain and stop every replica; the pool is offline then."""
-    pool.advance(event)
     reached(Step.DRAIN_STORED, pool_id=pool.id)
     began = pool.node.clock()
     drained = await drain_replicas(pool.replicas.values(), deadline_s)
@@ -36,7 +35,6 @@ async def drain(pool: "Pool", event: PoolEvent, deadline_s: float) -> None:
 
 async def unload(pool: "Pool") -> None:
     """Scale to zero: nothing of the pool runs until somebody wants it."""
-    pool.advance(PoolEvent.IDLE, ttl_s=pool.declared.spec.ttl_s)
     await drain_replicas(pool.replicas.values(), IDLE_DRAIN_S)
     pool.advance(PoolEvent.UNLOADED)
 

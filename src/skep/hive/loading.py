@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from skep.hive.pool import Pool
 
 
-async def load(pool: "Pool", event: PoolEvent, adoptable: dict[str, Running]) -> None:
-    """Bring a pool from nothing to its replicas; what it then becomes, they tell.
+async def load(pool: "Pool", adoptable: dict[str, Running]) -> None:
+    """Bring a pool that is provisioning to its replicas; what it then becomes, they tell.
 
     `adoptable` holds the processes of an earlier hive that were started from the plan that was stored.
     """
     pool.preload_began = pool.node.clock()
-    pool.advance(event)
     reached(Step.WISH_STORED, pool_id=pool.id)
     try:
         plan = await _plan(pool, adoptable)

@@ -8,7 +8,6 @@ one runs at a time, and `drain` and `retire` cancel the others. The work itself 
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -96,7 +95,8 @@ class Pool:
             return
         self._cancel_retry()
         self.failures = 0
-        self.begin("preload", loading.load(self, event, adoptable or {}))
+        self.advance(event)
+        self.begin("preload", loading.load(self, adoptable or {}))
 
     async def drain(self, deadline_s: float) -> None:
         """Begin to end every job and then every replica. Raises: StoreUnavailable."""
@@ -117,11 +117,13 @@ class Pool:
             )
         self._cancel_retry()
         spec = msgspec.structs.replace(self.declared.spec, model=model or self.declared.spec.model)
+        self.advance(_E.RELOAD, model=spec.model)
         self.begin("reload", reloading.reload(self, spec, deadline_s))
 
     def unload(self) -> None:
         """Begin to scale to zero: it has been idle for its `ttl_s`."""
         if self.state is _S.READY and not self.is_busy:
+            self.advance(_E.IDLE, ttl_s=self.declared.spec.ttl_s)
             self.begin("unload", draining.unload(self))
 
     async def reset(self) -> None:
@@ -257,7 +259,7 @@ class Pool:
         self.events.add(kind, **facts)
         if kind != "progress":
             told = {"transition" if name == "event" else name: value for name, value in facts.items()}
-            log.info("pool_event", kind=kind, pool_id=self.id, **self._context(), **told)
+            log.info("pool_event", kind=kind, pool_id=self.id, **{**self._context(), **told})
 
     def _context(self) -> dict[str, Any]:
         plan = self.plan
@@ -322,7 +324,8 @@ class Pool:
             await self.cancel_work()
         self._count_preload("cancelled")
         if self.state in LOADED:
-            self.begin("drain", draining.drain(self, event, deadline_s))
+            self.advance(event)
+            self.begin("drain", draining.drain(self, deadline_s))
         elif POOL.can(self.state, _E.RETIRE):
             self.advance(_E.RETIRE)
 
@@ -332,7 +335,8 @@ class Pool:
         if self.is_busy:
             return
         if self.state is _S.UNREADY and not self.replicas:
-            self.begin("preload", loading.load(self, _E.RETRY, {}))
+            self.advance(_E.RETRY)
+            self.begin("preload", loading.load(self, {}))
         elif self.state is _S.READY and self.plan is not None:
             loading.fill_up(self, self.plan)
 
@@ -346,9 +350,18 @@ class Pool:
             await work
         except Exception:
             log.exception("pool_work_failed", pool_id=self.id, work=name)
-            self.last_error = {
-                "code": "internal",
-                "message": f"{name} failed inside the hive; its log has it",
-            }
-            with suppress(asyncio.CancelledError):
-                self._stir()
+            await self._give_up(
+                {"code": "internal", "message": f"{name} failed inside the hive; its log has it"}
+            )
+
+    async def _give_up(self, cause: dict[str, Any]) -> None:
+        """Leave no state that nothing moves on from, after work that failed by our own mistake."""
+        for replica in list(self.replicas.values()):
+            await replica.stop()
+        self.last_error = cause
+        for event in (_E.PROVISION_FAILED, _E.REPLICAS_EXHAUSTED, _E.RELOAD_FAILED, _E.UNLOADED, _E.DRAINED):
+            if POOL.can(self.state, event):
+                self.advance(event, error=cause)
+                break
+        if self.state is _S.UNREADY:
+            self.retry_later()

@@ -54,7 +54,9 @@ class Registrar:
                     if not self.is_registered:
                         pause_s = await self._register(client)
                         log.info(
-                            "registered", queen=settings.queen, token=describe_token(settings.queen_token)
+                            "registered",
+                            queen=settings.queen,
+                            token_sha256=describe_token(settings.queen_token),
                         )
                     else:
                         pause_s = await self._beat(client)

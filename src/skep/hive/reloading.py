@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 async def reload(pool: "Pool", spec: PoolSpec, deadline_s: float) -> None:
     """Do it, and leave the pool ready with the new model, ready with the old one, or unready with a cause."""
     began = pool.node.clock()
-    pool.advance(PoolEvent.RELOAD, model=spec.model)
     before, old = pool.plan, list(pool.replicas.values())
     try:
         plan = await loading.provision(pool, spec)

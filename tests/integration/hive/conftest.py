@@ -160,7 +160,16 @@ class Place:
         return [one.pid for one in group.marked("LC_" + MARK, self.mark) if one.pid not in hives]
 
     def handoffs(self) -> dict[str, dict[str, Any]]:
-        return {path.name: json.loads(path.read_text()) for path in (self.runtime / "engines").glob("*.json")}
+        found = {}
+        for path in (self.runtime / "engines").glob("*.json"):
+            try:
+                found[path.name] = json.loads(path.read_text())
+            except (ValueError, FileNotFoundError):
+                continue  # Not ours, or removed since it was listed: ours are never half-written.
+        return found
+
+    def handoffs_of(self, node_id: str) -> dict[str, dict[str, Any]]:
+        return {name: one for name, one in self.handoffs().items() if one["node_id"] == node_id}
 
     def spawns(self) -> list[str]:
         return sorted(path.name for path in (self.runtime / "spawns").glob("*.json"))

@@ -79,7 +79,7 @@ class HiveHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def hosts_of(hives: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) -> tuple[HiveHost, ...]:
     """Merge defaults below each table and decode. Raises: InvalidConfig that names the hive and the field."""
-    hosts = tuple(_decode({**defaults, **hive}, index) for index, hive in enumerate(hives))
+    hosts = tuple(_decode(hive, defaults, index) for index, hive in enumerate(hives))
     seen: set[str] = set()
     for index, host in enumerate(hosts):
         path = f"hive[{index}]"
@@ -97,15 +97,17 @@ def hosts_of(hives: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) ->
     return hosts
 
 
-def _decode(table: dict[str, Any], index: int) -> HiveHost:
+def _decode(hive: Mapping[str, Any], defaults: Mapping[str, Any], index: int) -> HiveHost:
     try:
-        return msgspec.convert(table, HiveHost)
+        return msgspec.convert({**defaults, **hive}, HiveHost)
     except msgspec.ValidationError as error:
-        name = table.get("alias", f"number {index + 1}")
+        name = hive.get("alias", f"number {index + 1}")
         text = str(error)
         field = re.search(r"at `\$\.([\w.\[\]]+)`|unknown field `(\w+)`", text)
-        path = f"hive[{index}]" + (f".{field[1] or field[2]}" if field else "")
-        raise InvalidConfig(f"hive {name!r}: {text}", alias=str(name), path=path) from error
+        path = (field[1] or field[2]) if field else ""
+        first = re.split(r"[.\[]", path)[0]
+        table = "hive_defaults" if first in defaults and first not in hive else f"hive[{index}]"
+        raise InvalidConfig(f"hive {name!r}: {text}", alias=str(name), path=f"{table}.{path}") from error
 
 
 def violations(host: HiveHost) -> list[str]:

@@ -53,7 +53,10 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a loaded model says of itself. Sizes in bytes, `context_train` in tokens."""
+    """What a loaded model says of itself. Sizes in bytes, `context_train` in tokens.
+
+    `only_embeds`: an encoder, which gives vectors and no tokens; its sessions are opened with `embeddings`.
+    """
 
     name: str
     architecture: str
@@ -70,6 +73,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     end_tokens: frozenset[int]
     add_bos: bool
     chat_template: str | None
+    only_embeds: bool = False
 
 
 class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):

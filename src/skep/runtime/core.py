@@ -79,7 +79,10 @@ class EngineCore:
 
     def open(self) -> None:
         """Open the session in this thread. Raises: InsufficientMemory, InvalidInput, Closed."""
-        self.session = self.model.open_session(self.options.session)
+        if self.model.info.only_embeds:
+            self.lane.open()
+        else:
+            self.session = self.model.open_session(self.options.session)
 
     def enqueue(self, job: Job) -> None:
         """Take a job that stands in `jobs`."""

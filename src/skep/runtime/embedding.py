@@ -19,6 +19,8 @@ class EmbeddingLane:
     def __init__(self, model: BackendModel, options: EngineOptions) -> None:
         self.waiting: deque[Job] = deque()
         self.context = options.embedding_context or options.session.context
+        if model.info.only_embeds:  # An encoder has no positions beyond those that it learned.
+            self.context = min(self.context, model.info.context_train)
         self._model = model
         self._options = msgspec.structs.replace(
             options.session,
@@ -30,14 +32,18 @@ class EmbeddingLane:
         )
         self._session: BackendSession | None = None
 
+    def open(self) -> BackendSession:
+        """Return the session, opened now if it was not. Raises: as `BackendModel.open_session`."""
+        if self._session is None:
+            self._session = self._model.open_session(self._options)
+        return self._session
+
     def embed(self, job: Job, *, in_flight: Callable[[BackendSession], None]) -> Embedded:
         """Return the unit vector of a job's text; `in_flight` is told the session that may be interrupted.
 
         Raises: what a decode raises; the lane is usable afterwards.
         """
-        if self._session is None:
-            self._session = self._model.open_session(self._options)
-        session = self._session
+        session = self.open()
         prompt = job.request.prompt
         in_flight(session)
         try:

@@ -18,7 +18,7 @@ from typing import Self
 
 import msgspec
 
-from skep.errors import SkepError
+from skep.errors import InvalidInput, SkepError
 from skep.errors.runtime import (
     Cancelled,
     Closed,
@@ -130,6 +130,8 @@ class Engine:
         Draining, DuplicateJob, Closed, EngineFault.
         """
         self._check_open()
+        if self.model.info.only_embeds:
+            raise InvalidInput(f"{self.model.info.name} only embeds; it generates no text")
         vocab_size, context = self.model.info.vocab_size, self.options.session.context
         params = sampling.check(request.sampling, vocab_size=vocab_size)
         check_prompt(request.prompt, vocab_size=vocab_size, context=context)

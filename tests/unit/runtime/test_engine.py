@@ -13,13 +13,28 @@ import psutil
 import pytest
 
 from skep.errors import InvalidInput
-from skep.errors.runtime import Cancelled, Closed, ConsumerStalled, EngineFault, InsufficientMemory
+from skep.errors.runtime import (
+    Cancelled,
+    Closed,
+    ConsumerStalled,
+    ContextOverflow,
+    EngineFault,
+    InsufficientMemory,
+)
 from skep.lifecycle.job import JobState
 from skep.runtime.backend import LoadOptions, SessionOptions
 from skep.runtime.engine import Engine, EngineOptions
 from skep.runtime.fake import FakeBackend, FakeModel, FakeScript
 from skep.runtime.job import Job
-from skep.runtime.request import Event, Failed, Finished, GenerationRequest, Token
+from skep.runtime.request import (
+    Embedded,
+    EmbeddingRequest,
+    Event,
+    Failed,
+    Finished,
+    GenerationRequest,
+    Token,
+)
 from skep.runtime.sampling import SamplingParams
 
 GREEDY = SamplingParams(temperature=0.0, seed=1)
@@ -180,6 +195,17 @@ def test_readers_in_threads_and_loops_at_once_get_their_own_text() -> None:
             thread.join()
         assert texts == {name: text_of(list(engine.submit(ask(f"{name} again", name)))) for name in names}
     model.close()
+
+
+async def test_an_encoder_embeds_and_refuses_to_generate() -> None:
+    async with running(load(only_embeds=True, context_train=64)) as engine:
+        (event,) = await events_of(engine.embed(EmbeddingRequest(job_id="e", prompt=(1, 2, 3))))
+        assert isinstance(event, Embedded)
+        with pytest.raises(InvalidInput, match="only embeds"):
+            engine.submit(ask())
+        with pytest.raises(ContextOverflow):
+            engine.embed(EmbeddingRequest(job_id="long", prompt=(1,) * 65))
+        assert engine.check_integrity()
 
 
 # Many

@@ -43,7 +43,8 @@ class FakeModel:
             eos_token=EOS,
             end_tokens=END_TOKENS,
             add_bos=False,
-            chat_template=CHAT_TEMPLATE,
+            chat_template=None if script.only_embeds else CHAT_TEMPLATE,
+            only_embeds=script.only_embeds,
         )
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:  # noqa: ARG002 - `add_bos` is false
@@ -66,6 +67,8 @@ class FakeModel:
             raise InvalidInput(
                 f"{options.sequences} sequences of {options.context} tokens are outside 1..{CELLS_MAX} cells"
             )
+        if self.script.only_embeds and not options.embeddings:
+            raise InvalidInput(f"{self.info.name} only embeds; open the session with embeddings=True")
         session = FakeSession(self.script, self._mind, options, self._decodes.__next__)
         self._sessions += 1
         session.on_close = self._session_closed

@@ -22,7 +22,7 @@ class FakeScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `token_delay_ms` is spent in every decode, `row_delay_us` in addition for each row of it.
     `fail_load` and `fail_decode` name an error by its code (`gguf_truncated`, `device_out_of_memory`, …).
     `batch_noise` makes low bits of the logits depend on batch-mates and chunk borders, as real kernels do.
-    `cache_cells` bounds the whole cache below `sequences × context`.
+    `cache_cells` bounds the whole cache below `sequences × context`. `only_embeds` makes it an encoder.
     """
 
     name: str = "fake"
@@ -36,6 +36,7 @@ class FakeScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     memory_bytes: int = 64 * 2**20
     cache_cells: int = 0
     batch_noise: bool = False
+    only_embeds: bool = False
     fail_load: str = ""
     fail_decode: str = "decode_failed"
     fail_decode_after: int = 0

@@ -99,4 +99,5 @@ def _describe(api: Any, handle: int, header: Header, vocabulary: Vocabulary) -> 
         end_tokens=vocabulary.end_tokens,
         add_bos=vocabulary.adds_bos,
         chat_template=template.decode("utf-8", "replace") if template else None,
+        only_embeds=header.only_embeds,
     )

@@ -24,7 +24,11 @@ def backend(backend_name: str) -> Backend:
 @pytest.fixture
 def model_path(backend_name: str) -> Path:
     """The tiny model, or with SKEP_TEST_MODEL any other; the fake is as slow as a small model."""
-    return Path("fake:contract?token_delay_ms=0.5") if backend_name == "fake" else Path(os.environ.get("SKEP_TEST_MODEL", TINY))
+    return (
+        Path("fake:contract?token_delay_ms=0.5")
+        if backend_name == "fake"
+        else Path(os.environ.get("SKEP_TEST_MODEL", TINY))
+    )
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from skep.errors.runtime import (
     QueueFull,
 )
 from skep.lifecycle.job import JobState
-from skep.runtime.backend import BackendModel, BackendSession, Row, SessionOptions
+from skep.runtime.backend import BackendModel, BackendSession, LoadOptions, Row, SessionOptions
 from skep.runtime.engine import Engine, EngineOptions
+from skep.runtime.fake import FakeBackend, FakeScript
 from skep.runtime.job import Job
 from skep.runtime.request import (
     Constraint,
@@ -104,6 +106,17 @@ def solo_text(model: BackendModel, text: str, count: int) -> str:
     sampler.close()
     session.close()
     return b"".join(model.piece(token) for token in out).decode("utf-8", "replace")
+
+
+@contextmanager
+def scripted(model: BackendModel, backend_name: str, **script: Any) -> Iterator[BackendModel]:
+    """Yield the model, or in the fake's place one that is as slow, or as noisy in its low bits, as a real one."""
+    if backend_name != "fake":
+        yield model
+        return
+    loaded = FakeBackend(FakeScript(**script)).load(Path("fake:scripted"), LoadOptions())
+    yield loaded
+    loaded.close()
 
 
 # Streams
@@ -252,6 +265,36 @@ async def test_a_job_in_prefill_can_be_cancelled(model: BackendModel) -> None:
         job.cancel()
         assert isinstance((await events_of(job))[-1], Failed | Finished)
         await until(lambda: engine.stats().slots_free == 3)
+
+
+async def test_a_cancel_interrupts_the_chunk_of_a_long_prefill(
+    model: BackendModel, backend_name: str
+) -> None:
+    """4,000 tokens in one decode, which takes the tiny model a good part of a second."""
+    with scripted(model, backend_name, row_delay_us=1000) as slow:
+        async with running(slow, context=4200, batch_rows_max=4096, sequences=2) as engine:
+            neighbour = engine.submit(request(slow, "neighbour", max_tokens=40))
+            await until(lambda: neighbour.tokens_out > 0)
+            job = engine.submit(request(slow, "long", prompt=long_prompt(slow, 4000)))
+            await until(lambda: "long" in engine._core.prefill_jobs)
+            job.cancel()
+            assert isinstance((await events_of(job))[-1].error, Cancelled)
+            assert engine.stats().interrupted_total == 1
+            assert text_of(await events_of(neighbour)) == solo_text(slow, "what color is the sky?", 40)
+
+
+@pytest.mark.parametrize("at", [1, 2, 11], ids=["first token", "second token", "last token but one"])
+async def test_a_job_can_be_cancelled_at_any_token(model: BackendModel, at: int) -> None:
+    async with running(model) as engine:
+        job = engine.submit(request(model))
+        await until(lambda: job.tokens_out >= at)
+        job.cancel()
+        events = await events_of(job)
+        assert isinstance(events[-1], Failed | Finished)
+        await until(lambda: engine.stats().slots_free == 3)
+        assert text_of(await events_of(engine.submit(request(model, "next")))) == solo_text(
+            model, "what color is the sky?", 12
+        )
 
 
 async def test_a_cancelled_slot_serves_the_next_job_rightly(model: BackendModel) -> None:
@@ -471,20 +514,6 @@ class RecordingSession:
         return self._session.sample(sampler, row)
 
 
-@contextmanager
-def noisy(model: BackendModel, backend_name: str) -> Iterator[BackendModel]:
-    """The fake's low bits depend on the batch, as real kernels' do, only when its script says so."""
-    if backend_name != "fake":
-        yield model
-        return
-    from skep.runtime.backend import LoadOptions
-    from skep.runtime.fake import FakeBackend, FakeScript
-
-    loaded = FakeBackend(FakeScript(batch_noise=True)).load(model.info.name, LoadOptions())
-    yield loaded
-    loaded.close()
-
-
 SUBJECT = "tell me everything about the bees, the hive, the honey and the queen, and count from 1 to 20 as you go, thank you"
 
 
@@ -522,7 +551,7 @@ async def subject_logits(
 async def test_in_deterministic_mode_the_logits_are_the_same_bit_for_bit(
     model: BackendModel, backend_name: str
 ) -> None:
-    with noisy(model, backend_name) as subject:
+    with scripted(model, backend_name, batch_noise=True) as subject:
         alone = await subject_logits(subject, neighbours=0, warm=False, deterministic=True)
         assert alone == await subject_logits(subject, neighbours=32, warm=False, deterministic=True)
         assert alone == await subject_logits(subject, neighbours=0, warm=True, deterministic=True)
@@ -530,7 +559,7 @@ async def test_in_deterministic_mode_the_logits_are_the_same_bit_for_bit(
 
 
 async def test_in_the_default_mode_neighbours_change_low_bits(model: BackendModel, backend_name: str) -> None:
-    with noisy(model, backend_name) as subject:
+    with scripted(model, backend_name, batch_noise=True) as subject:
         alone = await subject_logits(subject, neighbours=0, warm=False, deterministic=False)
         among = await subject_logits(subject, neighbours=32, warm=False, deterministic=False)
     assert alone != among

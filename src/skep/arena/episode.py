@@ -1,5 +1,6 @@
 """An episode: steps, each on the trace that the one before left, until the goal, a floor on the return, or a bound."""
 
+import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from skep.arena.records import Records
 from skep.arena.runner import RUNS, StepOptions, StepResult, one_step
 from skep.arena.trace.check import check_trace
 from skep.arena.trace.trace import Trace, read_trace
+from skep.arena.workload import WorkloadRef, find_resources
 
 RETURN_FLOOR: Final = -20.0
 
@@ -57,45 +59,39 @@ def run_episode(
     run_id = options.run_id or "run-" + deterministic_id(
         f"{current.sha256}/{chosen.name}/{reward}", namespace, deployment, target, seed, -1
     )
-    owned_driver = EmbeddedDriver() if driver is None else None
-    owned_records = Records(options.workspace / RUNS) if records is None else None
+    find_resources(current, WorkloadRef(namespace, deployment, options.kind, options.container))
     results: list[StepResult] = []
-    try:
+    ended_by, return_ = "bound", 0.0
+    with contextlib.ExitStack() as owned:
+        running = driver or owned.enter_context(EmbeddedDriver())
+        kept = records or owned.enter_context(Records(options.workspace / RUNS))
         for step in range(options.steps_max):
-            result = one_step(
-                current,
-                namespace,
-                deployment,
-                target,
-                duration_s,
-                chosen,
-                reward,
-                seed,
-                driver or owned_driver,
-                options=msgspec.structs.replace(options, step=step, run_id=run_id),
-                records=records or owned_records,
-                stop=stop,
+            results.append(
+                one_step(
+                    current,
+                    namespace,
+                    deployment,
+                    target,
+                    duration_s,
+                    chosen,
+                    reward,
+                    seed,
+                    running,
+                    options=msgspec.structs.replace(options, step=step, run_id=run_id),
+                    records=kept,
+                    stop=stop,
+                )
             )
-            results.append(result)
-            current = result.trace_out
-            if result.is_goal or sum(one.reward.value for one in results) <= return_floor:
+            current = results[-1].trace_out
+            return_ += results[-1].reward.value
+            if results[-1].is_goal or return_ <= return_floor:
+                ended_by = "goal" if results[-1].is_goal else "floor"
                 break
-    finally:
-        if owned_driver is not None:
-            owned_driver.close()
-        if owned_records is not None:
-            owned_records.close()
-    return _result(run_id, results, current)
-
-
-def _result(run_id: str, results: list[StepResult], trace: Trace) -> EpisodeResult:
-    is_solved = bool(results) and results[-1].is_goal
-    is_bound = bool(results) and results[-1].record.step + 1 >= len(results)
     return EpisodeResult(
         run_id=run_id,
         steps=tuple(results),
-        return_=sum(one.reward.value for one in results),
-        is_solved=is_solved,
-        ended_by="goal" if is_solved else "bound" if is_bound else "floor",
-        trace_out=trace,
+        return_=return_,
+        is_solved=ended_by == "goal",
+        ended_by=ended_by,
+        trace_out=current,
     )

@@ -20,6 +20,12 @@ def _llm(**options: Any) -> Policy:
     return LlmPolicy(**options)
 
 
+def _dqn(**options: Any) -> Policy:
+    from skep.arena.policies.learned import LearnedPolicy
+
+    return LearnedPolicy(**options)
+
+
 FACTORIES: dict[str, Factory] = {
     "noop": lambda: FunctionPolicy("noop", noop),
     "simple": lambda: FunctionPolicy("simple", simple_policy),
@@ -30,6 +36,7 @@ FACTORIES: dict[str, Factory] = {
     "scale_replicas": lambda: FunctionPolicy("scale_replicas", scale_replicas),
     "oracle": OraclePolicy,
     "llm": _llm,
+    "dqn": _dqn,
 }
 
 

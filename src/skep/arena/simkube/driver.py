@@ -27,6 +27,7 @@ from skep.arena.simkube.manifest import MANAGED_BY, Delays, ReplayDriver, config
 from skep.arena.simkube.pods import observe_pods
 from skep.arena.workload import WorkloadRef, pod_labels
 from skep.errors.arena import (
+    DriverForbidden,
     DriverUnavailable,
     ObservationFailed,
     SimulationExists,
@@ -97,6 +98,7 @@ class SimKubeDriver(DriverScope):
         self._lease = ClusterLease(self._api, self._options.namespace, self._holder, self._options.lease_s)
         self._specs: dict[str, SimulationSpec] = {}
         self._is_config_map: set[str] = set()
+        self._posted: set[str] = set()
 
     def create(self, spec: SimulationSpec) -> str:
         """Create the Simulation. Raises: SimulationExists, DriverForbidden, DriverUnavailable."""
@@ -119,11 +121,15 @@ class SimKubeDriver(DriverScope):
             self._is_config_map.add(spec.name)
             path = f"/api/v1/namespaces/{self._options.namespace}/configmaps"
             wanted = config_map(spec, wanted, self._options.namespace)
+        self._posted.add(spec.name)
         try:
             self._api.call("create", path, method="POST", body=wanted, stop=self._stop)
+        except DriverForbidden:
+            self._posted.discard(spec.name)
+            raise
         except KubeError as error:
+            self._posted.discard(spec.name)
             if error.code == CONFLICT:
-                self._specs.pop(spec.name, None)
                 raise SimulationExists(
                     f"{self._api.host}: {spec.name} exists already, from a run that was killed or is alive; "
                     f"`kubectl delete simulation {spec.name}`",
@@ -166,9 +172,10 @@ class SimKubeDriver(DriverScope):
     def delete(self, name: str) -> None:
         """Delete it and wait until it is gone; give the lease back whatever happens."""
         try:
-            if name in self._specs:
+            if name in self._posted:
                 self._delete_and_wait(name)
         finally:
+            self._posted.discard(name)
             self._specs.pop(name, None)
             self._is_config_map.discard(name)
             if not self._specs:

@@ -112,6 +112,8 @@ class KubeStore:
             made |= {"apiVersion": resource.api_version, "kind": resource.kind}
             if resource.has_status:
                 made.pop("status", None)
+            if resource.kind == "Pod":
+                made["status"] = {"phase": "Pending"}
             self._validate(resource, made)
             metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": _now(), "generation": 1}
             return self._commit(resource, None, made)

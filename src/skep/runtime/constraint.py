@@ -6,7 +6,7 @@ A mask over the vocabulary is computed before each token is sampled, and applied
 import json
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import llguidance
 import numpy as np
@@ -15,9 +15,6 @@ import numpy.typing as npt
 from skep.errors.runtime import InvalidGrammar
 from skep.runtime.backend import BackendModel
 from skep.runtime.request import Constraint
-
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
 
 CONSTRAINT_BYTES_MAX: Final = 65_536
 KINDS: Final = ("json_schema", "json_object", "regex", "lark", "gbnf")
@@ -35,7 +32,7 @@ _LIMITS: Final = llguidance.LLParserLimits(
     verbose_errors=False,
 )
 # A model that may write white space for ever will, so between JSON's tokens there is a little only.
-_JSON_OPTIONS: "Final[JsonCompileOptions]" = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{0,16}"}
+_JSON_SPACE: Final = r"[\x20\x0A\x0D\x09]{0,16}"
 
 
 class Matcher:
@@ -146,7 +143,9 @@ def _grammar(constraint: Constraint) -> str:
         text = json.dumps({"type": "object"})
     try:
         if kind.startswith("json"):
-            grammar: str = llguidance.LLMatcher.grammar_from_json_schema(text, defaults=_JSON_OPTIONS)
+            grammar: str = llguidance.LLMatcher.grammar_from_json_schema(
+                text, defaults={"whitespace_pattern": _JSON_SPACE}
+            )
         else:
             grammar = llguidance.grammar_from(cast("llguidance.GrammarFormat", kind), text)
     except (ValueError, RecursionError) as error:

@@ -1,7 +1,6 @@
 """A job: one request on one engine, and the reader's end of it."""
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 from skep.lifecycle.job import JOB, JobEvent, JobState, advance
@@ -103,15 +102,11 @@ class Job:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self.cancel()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_exc: object) -> None:
         self.cancel()

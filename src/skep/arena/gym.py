@@ -88,7 +88,7 @@ class ArenaEnv(gymnasium.Env[Features, np.int64]):
         self._safeguards = Safeguards()
         self._graphs: dict[str, VariantGraph] = {}
         self.action_space = gymnasium.spaces.Discrete(len(self.actions))
-        self.observation_space = observation_space(self.scenarios, self._safeguards)
+        self.observation_space = observation_space(self.scenarios, self._safeguards)  # type: ignore[assignment]
         self._scenario = self.scenarios[0]
         self._graph: VariantGraph | None = None
         self._variant = self._steps = 0
@@ -143,7 +143,8 @@ class ArenaEnv(gymnasium.Env[Features, np.int64]):
     def _features(self) -> Features:
         assert self._graph is not None
         self._graph.outlook(self._variant)
-        return self._graph.features[self._variant].copy()
+        features: Features = np.array(self._graph.features[self._variant])
+        return features
 
     def _info(self) -> dict[str, Any]:
         assert self._graph is not None

@@ -1,6 +1,7 @@
 """A small fully connected network in numpy, with RMSprop: enough for a table's worth of features, and seeded."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ class Network:
     def seeded(cls, sizes: Sequence[int], rng: np.random.Generator) -> "Network":
         """Return a network of these layer sizes, He-initialised."""
         weights: list[Array] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             weights += [rng.normal(0.0, np.sqrt(2.0 / before), size=(before, after)), np.zeros(after)]
         return cls(weights)
 

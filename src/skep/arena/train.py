@@ -72,7 +72,7 @@ class _Buffer:
         at = (self._next + np.arange(count)) % len(self.actions)
         targets = (self.features, self.actions, self.rewards, self.after, self.is_last, self.masks)
         for target, column in zip(targets, columns, strict=True):
-            target[at] = column  # type: ignore[index]
+            target[at] = column
         self._next = int((self._next + count) % len(self.actions))
         self.length = min(len(self.actions), self.length + count)
 
@@ -80,7 +80,7 @@ class _Buffer:
 def train_policy(options: TrainOptions, target: Path, on_progress: Progress | None = None) -> TrainOutcome:
     """Train, and write the network. Raises: UnknownName for scenarios or rewards that do not exist."""
     learner = _Learner(options)
-    outcome = learner.run(on_progress or (lambda done, text: None))
+    outcome = learner.run(on_progress)
     _save(learner.network, options, target)
     return outcome
 
@@ -99,7 +99,8 @@ class _Learner:
         self._episodes = self._updates = 0
         self._rates: list[float] = []
 
-    def run(self, tell: Progress) -> TrainOutcome:
+    def run(self, tell: Progress | None) -> TrainOutcome:
+        """Train to the end, telling how far it came now and then."""
         options, env = self._options, self._env
         features, _ = env.reset(seed=options.seed)
         masks = env.masks().astype(bool)
@@ -121,7 +122,11 @@ class _Learner:
             self._learn()
             if rounds % TELL_EVERY == 0:
                 self._rates.append(round(self._solve_rate(), 4))
-                tell(min(done, options.steps), f"{self._episodes} episodes, {self._solve_rate():.0%} solved")
+                if tell is not None:
+                    tell(
+                        min(done, options.steps),
+                        f"{self._episodes} episodes, {self._solve_rate():.0%} solved",
+                    )
         return TrainOutcome(
             episodes=self._episodes,
             steps=done,
@@ -143,7 +148,10 @@ class _Learner:
         values = np.where(masks, self.network.forward(features.astype(np.float64)), -np.inf)
         best = values.argmax(axis=1)
         noise = np.where(masks, self._rng.random(masks.shape), -1.0)
-        return np.where(self._rng.random(len(best)) < epsilon, noise.argmax(axis=1), best).astype(np.int64)
+        chosen: npt.NDArray[np.int64] = np.where(
+            self._rng.random(len(best)) < epsilon, noise.argmax(axis=1), best
+        ).astype(np.int64)
+        return chosen
 
     def _learn(self) -> None:
         options, buffer = self._options, self._buffer

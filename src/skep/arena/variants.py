@@ -6,7 +6,7 @@ that may be kept; numbers live in arrays, so that many environments step at once
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ UNKNOWN: Final = -1
 FEATURES: Final = (*STATE_FIELDS, "short_cpu", "short_memory", "oom_killed", "ready")
 """What an environment shows: the state vector, and shares (0 to 1) of pods short of CPU, of memory, killed, ready."""
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
 Simulate = Callable[[Trace], Observation]
 
 
@@ -144,22 +145,23 @@ class VariantGraph:
         self._numbers: dict[tuple[bytes, ...], int] = {}
         self._traces: list[Trace] = []
         self._outlooks: list[Outlook | None] = []
-        self.next = np.full((64, len(self.actions)), UNKNOWN, dtype=np.int64)
+        self.next: npt.NDArray[np.int64] = np.full((64, len(self.actions)), UNKNOWN, dtype=np.int64)
         self.features: Floats = np.zeros((64, len(FEATURES)), dtype=np.float32)
-        self.rewards = np.zeros(64, dtype=np.float64)
-        self.is_goal = np.zeros(64, dtype=bool)
-        self.is_simulated = np.zeros(64, dtype=bool)
+        self.rewards: npt.NDArray[np.float64] = np.zeros(64, dtype=np.float64)
+        self.is_goal: npt.NDArray[np.bool_] = np.zeros(64, dtype=bool)
+        self.is_simulated: npt.NDArray[np.bool_] = np.zeros(64, dtype=bool)
 
     def _grow(self) -> None:
-        def doubled(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-            return np.concatenate([array, np.zeros_like(array)])
-
         self.next, self.features, self.rewards = (
-            doubled(self.next),
-            doubled(self.features),
-            doubled(self.rewards),
-        )  # type: ignore[assignment]
-        self.is_goal, self.is_simulated = doubled(self.is_goal), doubled(self.is_simulated)  # type: ignore[assignment]
+            _doubled(self.next),
+            _doubled(self.features),
+            _doubled(self.rewards),
+        )
+        self.is_goal, self.is_simulated = _doubled(self.is_goal), _doubled(self.is_simulated)
+
+
+def _doubled(array: npt.NDArray[T]) -> npt.NDArray[T]:
+    return np.concatenate([array, np.zeros_like(array)])
 
 
 def features_of(outlook: Outlook, target: int) -> tuple[float, ...]:

@@ -51,7 +51,7 @@ class ArenaVectorEnv(gymnasium.vector.VectorEnv[npt.NDArray[np.float32], Numbers
         self.single_observation_space = observation_space(self.scenarios, safeguards)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._make = lambda scenario: graph_of(scenario, self.actions, reward, safeguards, cluster_seed)
+        self._reward, self._safeguards, self._cluster_seed = reward, safeguards, cluster_seed
         self._graphs: dict[int, VariantGraph] = {}
         self._floor = return_floor
         self._bounds = np.array([one.steps_max for one in self.scenarios], dtype=np.int64)
@@ -74,7 +74,7 @@ class ArenaVectorEnv(gymnasium.vector.VectorEnv[npt.NDArray[np.float32], Numbers
         self._begin(mask, chosen)
         return self._features(), self._info()
 
-    def step(
+    def step(  # type: ignore[override]
         self, actions: Numbers
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64], Bools, Bools, dict[str, Any]]:
         """Act in every environment; those that ended begin anew instead."""
@@ -121,7 +121,13 @@ class ArenaVectorEnv(gymnasium.vector.VectorEnv[npt.NDArray[np.float32], Numbers
         self._scenario[mask] = drawn
         for number in np.unique(drawn):
             if int(number) not in self._graphs:
-                self._graphs[int(number)] = self._make(self.scenarios[int(number)])
+                self._graphs[int(number)] = graph_of(
+                    self.scenarios[int(number)],
+                    self.actions,
+                    self._reward,
+                    self._safeguards,
+                    self._cluster_seed,
+                )
             self._variant[mask & (self._scenario == number)] = self._graphs[int(number)].root
         self._steps[mask] = 0
         self._returns[mask] = 0.0

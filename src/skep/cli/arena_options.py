@@ -63,6 +63,7 @@ KindOption = Annotated[str | None, typer.Option("--kind", help="Deployment, Stat
 ContainerOption = Annotated[str | None, typer.Option("--container", help="Act on this container only.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+NODES_MAX = 100_000
 _NODES = re.compile(
     r"(?P<count>\d+)x(?P<cpu>[\d.]+m?)(?:cpu)?/(?P<memory>[\d.]+[KMGT]i?)(?:/(?P<gpus>\d+)gpu)?"
 )
@@ -75,7 +76,7 @@ def nodes_of(texts: list[str] | None) -> "tuple[NodePlan, ...]":
     plans = []
     for number, text in enumerate(texts or ()):
         found = _NODES.fullmatch(text)
-        if found is None or not 0 < int(found["count"]) <= 100_000:
+        if found is None or not 0 < int(found["count"]) <= NODES_MAX:
             raise InvalidConfig(f"--nodes {text}: write COUNTxCPU/MEMORY, as 3x4cpu/8Gi")
         plans.append(
             NodePlan(

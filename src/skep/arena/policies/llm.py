@@ -127,9 +127,11 @@ class LlmPolicy:
             raise PolicyFailed(
                 f"{self._url} cannot be reached: {error}; is `skep up` running?", policy=self.name
             ) from error
+        if len(raw) > ANSWER_BYTES_MAX:
+            raise PolicyFailed(
+                f"{self._url}{path}: more than {ANSWER_BYTES_MAX} bytes came back", policy=self.name
+            )
         try:
-            if len(raw) > ANSWER_BYTES_MAX:
-                raise ValueError("more than a mebibyte")
             return msgspec.json.decode(raw, type=dict[str, Any])
         except ValueError as error:
             raise PolicyFailed(

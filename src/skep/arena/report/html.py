@@ -30,9 +30,11 @@ def render_html(results: Results) -> str:
     style = files("skep.arena.report").joinpath("page.css").read_text(encoding="utf-8")
     body = [
         "<header><h1>Policies compared</h1>",
-        f"<p>{len(plan.scenarios)} scenarios × {len(plan.policies)} policies × {len(plan.seeds)} seeds on the embedded "
-        f"cluster, reward <code>{html.escape(plan.reward)}</code>. Intervals are 95 %: Wilson for rates, bootstrap over "
-        "trials for means.</p></header>",
+        (
+            f"<p>{len(plan.scenarios)} scenarios × {len(plan.policies)} policies × {len(plan.seeds)} seeds on the "
+            f"embedded cluster, reward <code>{html.escape(plan.reward)}</code>. Intervals are 95 %: Wilson for rates, "
+            "bootstrap over trials for means.</p></header>"
+        ),
         f"<nav>{_legend(colours)}</nav>",
     ]
     for part in ("training", "held-out"):
@@ -145,8 +147,10 @@ def _scenario(scenario: str, results: Results, colours: dict[str, int]) -> str:
         f'<details id="{html.escape(scenario)}" open><summary>{html.escape(scenario)}</summary>',
         f'<div class="wide"><table class="decisions"><tbody>{decisions}</tbody></table></div><div class="charts">',
         f"<figure><figcaption>Pods over time, as the scenario begins</figcaption>{_pods(before)}</figure>",
-        "<figure><figcaption>Ready pods over time, after each policy's last step</figcaption>"
-        f"{line_chart('ready pods', ready, x_label='s', y_label='ready', is_stepped=True, y_low=0)}</figure>",
+        (
+            "<figure><figcaption>Ready pods over time, after each policy's last step</figcaption>"
+            f"{line_chart('ready pods', ready, x_label='s', y_label='ready', is_stepped=True, y_low=0)}</figure>"
+        ),
         f"<figure><figcaption>CPU requested per node, at the beginning</figcaption>{_nodes(before)}</figure>",
     ]
     if best is not None:

@@ -102,16 +102,18 @@ def check_lifecycles(lifecycles: Any, name: str) -> None:
         )
     for owner, hashes in lifecycles.items():
         where = f"{name}: pod_lifecycles[{owner!r}]"
-        if (
-            not isinstance(owner, tuple)
-            or len(owner) != 2
-            or not all(isinstance(part, str) for part in owner)
-        ):
+        if not _is_owner(owner):
             raise TraceInvalid(f"{where}: the key is [kind, namespace/name]", where=where)
         if not isinstance(hashes, dict) or not all(isinstance(states, list) for states in hashes.values()):
             raise TraceInvalid(f"{where}: a map of lists", where=where)
         for state in _flat(hashes.values()):
             _check_lifecycle(state, where)
+
+
+def _is_owner(owner: Any) -> bool:
+    if not isinstance(owner, tuple):
+        return False
+    return [type(part) for part in owner] == [str, str]
 
 
 def _flat(lists: Iterable[list[Any]]) -> Iterable[Any]:

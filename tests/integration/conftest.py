@@ -78,6 +78,67 @@ def start_queen(tmp_path: Path) -> Iterator[Callable[..., QueenProcess]]:
         yield lambda *more: stack.enter_context(_queen(tmp_path, next(numbers), *more))
 
 
+class HiveProcess(NamedTuple):
+    """A running `skep hive`."""
+
+    child: subprocess.Popen
+    url: str
+    log: Path
+
+
+@contextlib.contextmanager
+def _hive(folder: Path, node: str, queen: str, config: str) -> Iterator[HiveProcess]:
+    ready, tell = os.pipe()
+    alive, hold = os.pipe()
+    home = folder / f"hive-{node}"
+    home.mkdir()
+    (home / "skep.toml").write_text(config)
+    argv = [
+        sys.executable,
+        "-m",
+        "skep.cli.main",
+        "hive",
+        "--config",
+        str(home / "skep.toml"),
+        "--queen",
+        queen,
+    ]
+    argv += [
+        "--bind",
+        "127.0.0.1:0",
+        "--node-id",
+        node,
+        "--report-fd",
+        str(tell),
+        "--exit-with-fd",
+        str(alive),
+    ]
+    env = {**os.environ, "SKEP_HOME": str(home)}
+    with (home / "hive.log").open("wb") as output:
+        child = subprocess.Popen(argv, pass_fds=(tell, alive), stdout=output, stderr=output, env=env)
+    os.close(tell)
+    os.close(alive)
+    try:
+        with os.fdopen(ready, "rb") as pipe:
+            line = pipe.readline()
+        assert line, (home / "hive.log").read_text()
+        yield HiveProcess(child, json.loads(line)["url"], home / "hive.log")
+    finally:
+        os.close(hold)
+        try:
+            child.wait(20)
+        finally:
+            child.kill()
+            child.wait()
+
+
+@pytest.fixture
+def start_hive(tmp_path: Path) -> Iterator[Callable[..., HiveProcess]]:
+    """Start real hives: `start_hive(node_id, queen_admin_url, skep_toml)`; they end with the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda node, queen, config="": stack.enter_context(_hive(tmp_path, node, queen, config))
+
+
 STAND_IN = """
 import asyncio, json, sys
 from aiohttp import web

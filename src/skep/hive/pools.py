@@ -120,8 +120,6 @@ class Pools:
     ) -> Pool:
         before = pool.declared
         is_same = spec == before.spec and mask.ids == before.mask
-        if not is_same and pool.replicas:
-            pool.node.run(self._swap(pool, spec, mask), name=f"change {pool.id}")
         declared = msgspec.structs.replace(
             before,
             spec=spec,
@@ -134,6 +132,8 @@ class Pools:
         pool.declared, pool.mask = declared, mask
         reached(Step.DECLARATION_STORED, pool_id=spec.id)
         pool.tell("declared", generation=generation, changed=not is_same)
+        if not is_same and pool.replicas:
+            pool.node.run(self._swap(pool, spec, mask), name=f"change {pool.id}")
         return pool
 
     async def _swap(self, pool: Pool, spec: PoolSpec, mask: DeviceMask) -> None:

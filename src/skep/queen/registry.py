@@ -38,6 +38,11 @@ class Node:
         self.seen_s = now_s
         self.sequence = -1
         self.ram_available_bytes = 0
+        self._served_s: dict[str, float] = {}
+
+    def served_within(self, pool_id: str, limit_s: float) -> bool:
+        """True when the pool had a ready replica so short a time before the node was last heard of."""
+        return self.seen_s - self._served_s.get(pool_id, -limit_s) < limit_s
 
     @property
     def is_heard(self) -> bool:
@@ -62,6 +67,9 @@ class Node:
                 else:
                     handle.update(report, priority=pool.priority)
                 self.replicas[key] = handle
+                if report.state in SERVING:
+                    self._served_s[pool.pool_id] = self.seen_s
+        self._served_s = {key: at_s for key, at_s in self._served_s.items() if key in self.pools}
 
 
 class Registry:

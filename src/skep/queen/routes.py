@@ -10,6 +10,9 @@ from skep.queen.registry import SERVING, Node, Registry
 from skep.queen.replica import Replica
 from skep.wire.node import PoolReport
 
+RETURN_S = 60.0
+"""How long a pool that served is hoped for after it became unready: its hive restarts what crashed, with backoff."""
+
 _COMING = frozenset(
     {
         PoolState.DECLARED.value,
@@ -20,6 +23,7 @@ _COMING = frozenset(
         PoolState.READY.value,
     }
 )
+_LEAVING = frozenset({PoolState.DRAINING.value, PoolState.OFFLINE.value})
 _RETURNING = frozenset(
     {
         ReplicaState.PLANNED.value,
@@ -52,15 +56,15 @@ class PoolRoute(msgspec.Struct, frozen=True):
         """What the pool's state promises."""
         if not self.node.is_heard:
             return Hope.COMING
-        if not self.node.is_alive:
+        if not self.node.is_alive or self.pool.state in _LEAVING:
             return Hope.DOWN
         if self.replicas:
             return Hope.READY
         if self.pool.state == PoolState.IDLE.value:
             return Hope.ASLEEP
-        if self.pool.state in _COMING or any(one.state in _RETURNING for one in self.pool.replicas):
-            return Hope.COMING
-        return Hope.DOWN
+        is_restarting = self.node.served_within(self.pool.pool_id, RETURN_S)
+        is_coming = self.pool.state in _COMING or any(one.state in _RETURNING for one in self.pool.replicas)
+        return Hope.COMING if is_coming or is_restarting else Hope.DOWN
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -143,7 +147,7 @@ class Routes:
                     for one in pool.replicas
                     if one.state in SERVING
                 )
-                if not node.is_alive or pool.state in (PoolState.DRAINING.value, PoolState.OFFLINE.value):
+                if not node.is_alive or pool.state in _LEAVING:
                     serving = ()
                 by_model.setdefault(pool.model, []).append(PoolRoute(node, pool, serving))
                 for alias in pool.aliases:

@@ -56,26 +56,27 @@ def of_error(error: Exception, running: Running | None) -> Gone:
     """Return the end of a life that an error stopped before it was ready."""
     tail = running.log_tail(LOG_LINES) if running else ""
     ended = running.process.exit if running else None
-    error_code = running.error_code if running else ""
-    code = error_code or (str(error.facts.get("cause") or error.code) if isinstance(error, SkepError) else "")
-    if isinstance(error, StartTimedOut):
-        reason = CrashReason.START_TIMEOUT
-    elif isinstance(error, DoesNotFit | InsufficientMemory):
-        reason = CrashReason.OUT_OF_MEMORY
-    elif isinstance(error, InvalidMask):
-        reason = CrashReason.DEVICE_ERROR
-    elif isinstance(error, CannotGenerate | NotOurs):
-        reason = CrashReason.HEALTH
-    else:
-        reason = crash_reason(
-            Ending(
-                exit_code=ended.code if ended and ended.code else 1,
-                signal=ended.signal if ended else None,
-                error_code=code if isinstance(error, StartFailed) else "",
-                log_tail=tail,
+    reported = (running.error_code if running else "") or _cause_code(error)
+    match error:
+        case StartTimedOut():
+            reason = CrashReason.START_TIMEOUT
+        case DoesNotFit() | InsufficientMemory():
+            reason = CrashReason.OUT_OF_MEMORY
+        case InvalidMask():
+            reason = CrashReason.DEVICE_ERROR
+        case CannotGenerate() | NotOurs():
+            reason = CrashReason.HEALTH
+        case _:
+            reason = crash_reason(
+                Ending(
+                    exit_code=ended.code if ended and ended.code else 1,
+                    signal=ended.signal if ended else None,
+                    error_code=reported,
+                    log_tail=tail,
+                )
             )
-        )
-    return Gone(reason=reason, cause=_cause(code or "os_error", str(error), tail))
+    code = reported or (error.code if isinstance(error, SkepError) else "os_error")
+    return Gone(reason=reason, cause=_cause(code, str(error), tail))
 
 
 def of_probe(reason: CrashReason, detail: str, running: Running, *, ready_s: float) -> Gone:
@@ -99,6 +100,11 @@ def event_of(gone: Gone, state: ReplicaState) -> ReplicaEvent:
     if gone.reason is CrashReason.HEALTH and state is ReplicaState.SUSPECT:
         return ReplicaEvent.PROBES_EXHAUSTED
     return ReplicaEvent.EXITED
+
+
+def _cause_code(error: Exception) -> str:
+    """Return what the worker itself said, "" when it said nothing."""
+    return str(error.facts.get("cause") or "") if isinstance(error, StartFailed) else ""
 
 
 def _cause(code: str, message: str, tail: str) -> dict[str, Any]:

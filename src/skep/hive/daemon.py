@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 LOCK = "hive.lock"
 DATABASE = "hive.sqlite"
 ZOMBIES_S = 5.0
-SERVER_GRACE_S = 0.5
+SERVER_GRACE_S = 0.2
 WORKER_CONNECTIONS_MAX = 1000
 
 

@@ -1,6 +1,7 @@
 """Telling a queen what is here: registered once, beaten every ten seconds and at each change, tried for ever.
 
-A queen that is away changes nothing for what runs here.
+A queen that is away changes nothing for what runs here. With several (their URLs, separated by commas), the next is
+told at once; they pass on to each other what they hear.
 """
 
 import asyncio
@@ -42,6 +43,7 @@ class Registrar:
     def __init__(self, node: Node, pools: Pools, *, address: str) -> None:
         self._node, self._pools, self._address = node, pools, address
         self._sequence = 0
+        self._urls = [one.strip().rstrip("/") for one in node.settings.queen.split(",") if one.strip()]
         self.is_registered = False
 
     async def run(self) -> None:
@@ -55,7 +57,7 @@ class Registrar:
                         pause_s = await self._register(client)
                         log.info(
                             "registered",
-                            queen=settings.queen,
+                            queen=self._urls[0],
                             token_sha256=describe_token(settings.queen_token),
                         )
                     else:
@@ -65,6 +67,10 @@ class Registrar:
                 except QueenUnreachable as error:
                     failures += 1
                     self._node.metrics.count(self._node.metrics.registrations, "failed")
+                    self._urls = [*self._urls[1:], self._urls[0]]
+                    if failures % len(self._urls):
+                        log.warning("next_queen", error=str(error), queen=self._urls[0])
+                        continue
                     delay_s = backoff.delay_s(failures, jitter=self._node.rng.uniform(-1, 1))
                     log.warning("queen_unreachable", error=str(error), retry_in_s=round(delay_s, 2))
                     await self._node.sleep(delay_s)
@@ -98,7 +104,7 @@ class Registrar:
         self._node.changed.clear()
         status, body = await self._send(client, "POST", "/v2/nodes/register", request)
         if status >= _OK:
-            raise QueenUnreachable(f"the queen refuses the registration with {status}", url=settings.queen)
+            raise QueenUnreachable(f"the queen refuses the registration with {status}", url=self._urls[0])
         self.is_registered = True
         return self._read(body, RegisterReply).next_heartbeat_ms / 1000
 
@@ -119,7 +125,7 @@ class Registrar:
             self.is_registered = False
             return 0.0
         if status >= _OK:
-            raise QueenUnreachable(f"the queen answers {status} to a heartbeat", url=settings.queen)
+            raise QueenUnreachable(f"the queen answers {status} to a heartbeat", url=self._urls[0])
         reply = self._read(body, HeartbeatReply)
         await self._wake(reply.wanted)
         return reply.next_heartbeat_ms / 1000
@@ -145,7 +151,7 @@ class Registrar:
         self, client: aiohttp.ClientSession, method: str, path: str, message: msgspec.Struct | None
     ) -> tuple[int, bytes]:
         data = None if message is None else msgspec.json.encode(message)
-        url = f"{self._node.settings.queen}{path}"
+        url = f"{self._urls[0]}{path}"
         headers = {} if data is None else {"content-type": "application/json"}
         try:
             async with client.request(method, url, data=data, headers=headers) as reply:
@@ -159,7 +165,7 @@ class Registrar:
         try:
             return tolerant.decode(body, kind).message
         except InvalidInput as error:
-            url = self._node.settings.queen
+            url = self._urls[0]
             raise QueenUnreachable(f"{url} answers what is not understood: {error}", url=url) from error
 
 

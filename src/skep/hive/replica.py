@@ -15,6 +15,7 @@ from skep.hive import crash
 from skep.hive.adapter.base import EngineAdapter
 from skep.hive.crash import Gone
 from skep.hive.endpoint import Drained, Endpoint, Load
+from skep.hive.handoff import NONCE_VARIABLE
 from skep.hive.launching import Running, launch
 from skep.hive.memory import wait_memory_back
 from skep.hive.node import Node
@@ -28,6 +29,7 @@ from skep.policy import restart
 from skep.policy.breaker import BreakerState
 from skep.policy.health import Probes
 from skep.policy.restart import Action, Crash, History, Verdict
+from skep.process import reaper
 
 log = structlog.get_logger(__name__)
 
@@ -245,6 +247,7 @@ class Replica:
         is_back = True
         if self.running is not None:
             await self.running.process.stop(self._node.grace_s)
+            await asyncio.to_thread(reaper.kill_marked, NONCE_VARIABLE, self.running.endpoint.nonce)
             if self.running.report is not None:
                 self.running.report.close()
             reached(Step.STOPPED, **self._ids)

@@ -22,7 +22,7 @@ from skep.spec.pool import PoolSpec
 from skep.web.auth import require_token_off_loopback
 
 GRACE_S = 5.0
-SHUTDOWN_GRACE_S = 3.5
+SHUTDOWN_GRACE_S = 3.0
 TOKEN_CHARS_MIN = 16
 
 

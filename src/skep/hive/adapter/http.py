@@ -77,7 +77,7 @@ async def prove_by_openai(client: aiohttp.ClientSession, endpoint: Endpoint) -> 
     raise CannotGenerate(
         f"{endpoint.url} answers {status} to a request for one token: {said}",
         url=endpoint.url,
-        cause=str(error.code) if error else "",
+        cause=str(error.code or "") if error else "",
     )
 
 

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from skep.cli.arena_bench import bench, report, sweep, train
+from skep.cli.arena_fleet import calibrate, fleet
 from skep.cli.arena_options import (
     BundleOption,
     ContainerOption,
@@ -52,6 +53,8 @@ app.command("train")(train)
 app.command("bench")(bench)
 app.command("sweep")(sweep)
 app.command("report")(report)
+app.command("fleet")(fleet)
+app.command("calibrate")(calibrate)
 
 
 @app.command("step")

@@ -31,6 +31,7 @@ class Job:
         "done_s",
         "first_s",
         "hit_tokens",
+        "lag_s",
         "number",
         "prompt_left",
         "request",
@@ -39,7 +40,7 @@ class Job:
     def __init__(self, number: int, request: TracedRequest) -> None:
         self.number, self.request = number, request
         self.dispatched_s = self.first_s = self.done_s = -1.0
-        self.prompt_left = 0.0
+        self.prompt_left = self.lag_s = 0.0
         self.hit_tokens = 0
         self.attempts = 0
 
@@ -104,6 +105,8 @@ class Replica:
             job = self._waiting.popleft()
             job.hit_tokens = self.cache.hit_tokens(job.request)
             job.prompt_left = float(max(job.request.prompt_tokens - job.hit_tokens, 1))
+            # Who arrives in the middle of a step waits for its end: half a step in the mean.
+            job.lag_s = self.model.decode_step_s(len(self._decoding)) / 2 if self._decoding else 0.0
             self._prompts.append(job)
 
     def _rates(self) -> tuple[float, float]:
@@ -159,7 +162,7 @@ class Replica:
         if change is _Change.ENDED:
             end, _, job = heapq.heappop(self._decoding)
             self._tokens = max(self._tokens, end)
-            job.done_s = self.now_s + self.model.overhead_s
+            job.done_s = self.now_s + self.model.overhead_s + job.lag_s
             ended.append(job)
             if not self._decoding:
                 self._tokens = 0.0
@@ -168,7 +171,7 @@ class Replica:
         else:
             job = self._prompts.popleft()
             self.cache.keep(job.request)
-            job.first_s = self.now_s + self.model.overhead_s
+            job.first_s = self.now_s + self.model.overhead_s + job.lag_s
             if job.request.output_tokens > 1:
                 heapq.heappush(
                     self._decoding, (self._tokens + job.request.output_tokens - 1, job.number, job)

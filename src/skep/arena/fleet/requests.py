@@ -1,23 +1,23 @@
-"""Recorded requests for serving: Azure's LLM traces, Mooncake's, and our own lines; read as a stream.
+"""Recorded requests for serving, read as a stream: what a queen recorded, what the arena imported, or a project's file.
 
-Formats: Azure LLM 2023/24 (CSV: TIMESTAMP, ContextTokens, GeneratedTokens), Mooncake (JSON lines: timestamp in ms,
-input_length, output_length, hash_ids of 512-token blocks), and `TracedRequest` itself as JSON lines.
+A queen's recording is `TracedRequest` as JSON lines; the other formats are known to `skep.arena.importers`.
 """
 
-import csv
 import random
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 import msgspec
 
+from skep.arena.importers.request import Request
+from skep.arena.importers.request import read_requests as imported_requests
+from skep.arena.importers.serving import READERS
 from skep.errors.arena import TraceInvalid, TraceNotFound, TraceUnreadable
 
 TOKENS_MAX: Final = 10_000_000
 BLOCKS_MAX: Final = 65_536
-LINE_CHARS_MAX: Final = 1_000_000
+LINE_BYTES_MAX: Final = 1_000_000
 MOONCAKE_BLOCK_TOKENS: Final = 512
 
 
@@ -33,78 +33,64 @@ class TracedRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
 
 
-class _Mooncake(msgspec.Struct):
-    timestamp: float
-    input_length: int
-    output_length: int
-    hash_ids: list[int] = []
-
-
 def read_requests(path: Path) -> Iterator[TracedRequest]:
     """Yield a file's requests in order, from second 0, whatever of the known formats it has.
 
     Raises: TraceNotFound, TraceUnreadable, TraceInvalid (with file and line).
     """
+    return _checked(_opened(path), path.name)
+
+
+def _opened(path: Path) -> Iterator[TracedRequest]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            yield from _checked(_parsed(file, path.name), path.name)
+        with path.open("rb") as file:
+            first = file.readline(LINE_BYTES_MAX)
     except FileNotFoundError:
         raise TraceNotFound(f"no request trace at {path}", path=str(path)) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TraceUnreadable(f"{path.name} cannot be read as a request trace: {error}") from error
-
-
-def _parsed(file: TextIO, name: str) -> Iterator[TracedRequest]:
-    first = file.readline(LINE_CHARS_MAX)
-    file.seek(0)
-    if first.lstrip().startswith("{"):
-        is_mooncake = "input_length" in first
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield _mooncake(line, f"{name}:{number}") if is_mooncake else _own(line, f"{name}:{number}")
-        return
-    columns = [column.strip() for column in first.split(",")]
-    if columns[:3] != ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]:
-        raise TraceUnreadable(
-            f"{name}: not a request trace that is known (Azure LLM, Mooncake or our own lines); it starts {first[:60]!r}"
-        )
-    for number, row in enumerate(csv.DictReader(file), start=2):
-        yield _azure(row, f"{name}:{number}")
-
-
-def _own(line: str, where: str) -> TracedRequest:
-    try:
-        return msgspec.json.decode(line, type=TracedRequest)
-    except msgspec.MsgspecError as error:
-        raise TraceInvalid(f"{where}: {error}", where=where) from error
-
-
-def _mooncake(line: str, where: str) -> TracedRequest:
-    try:
-        found = msgspec.json.decode(line, type=_Mooncake)
-    except msgspec.MsgspecError as error:
-        raise TraceInvalid(f"{where}: {error}", where=where) from error
-    return TracedRequest(
-        at_s=found.timestamp / 1000,
-        prompt_tokens=found.input_length,
-        output_tokens=found.output_length,
-        blocks=tuple(found.hash_ids),
+    except OSError as error:
+        raise TraceUnreadable(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
+    if first.lstrip().startswith(b"{") and b'"at_s"' in first:
+        return _recorded(path)
+    if first.lstrip().startswith(b"{") and b'"arrival_s"' in first:
+        return map(_of_imported, imported_requests(path))
+    for mark, reader in MARKS.items():
+        if mark in first:
+            return map(_of_imported, READERS[reader](path))
+    raise TraceUnreadable(
+        f"{path.name}: not a request trace that is known; it starts {first[:60]!r}", path=str(path)
     )
 
 
-def _azure(row: dict[str, str], where: str) -> TracedRequest:
-    try:
-        # Azure writes seven digits after the second, one more than Python reads.
-        whole, _, fraction = row["TIMESTAMP"].partition(".")
-        digits, zone = fraction[:6], fraction[7:]
-        at = datetime.fromisoformat(f"{whole}.{digits.ljust(6, '0')}{zone}" if fraction else whole)
-        return TracedRequest(
-            at_s=at.timestamp() if at.tzinfo else at.replace(tzinfo=UTC).timestamp(),
-            prompt_tokens=int(row["ContextTokens"]),
-            output_tokens=int(row["GeneratedTokens"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise TraceInvalid(f"{where}: not a row of an Azure LLM trace: {error}", where=where) from error
+MARKS: Final = {
+    b"ContextTokens": "azure-llm",
+    b"Request tokens": "burstgpt",
+    b'"chat_id"': "qwen-bailian",
+    b'"input_length"': "mooncake",
+}
+"""What the first line of each project's own format holds."""
+
+
+def _of_imported(request: Request) -> TracedRequest:
+    blocks = request.prefix_hashes
+    return TracedRequest(
+        at_s=request.arrival_s,
+        prompt_tokens=request.input_tokens,
+        output_tokens=request.output_tokens,
+        blocks=blocks,
+        block_tokens=max(-(-request.input_tokens // len(blocks)), 1) if blocks else 1,
+        session=request.session,
+    )
+
+
+def _recorded(path: Path) -> Iterator[TracedRequest]:
+    """Yield the lines that the queen recorded."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path.name}:{number}"
+            try:
+                yield msgspec.json.decode(line, type=TracedRequest)
+            except msgspec.MsgspecError as error:
+                raise TraceInvalid(f"{where}: {error}", where=where) from error
 
 
 def _checked(requests: Iterable[TracedRequest], name: str) -> Iterator[TracedRequest]:

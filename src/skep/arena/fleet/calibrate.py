@@ -1,0 +1,225 @@
+"""A worker model measured on a real worker, over its OpenAI-compatible endpoint, and how far off it is.
+
+Three sweeps: prompts of growing length alone (what a prompt token costs), growing company (what a step and a sequence
+cost), and then a load at random times, which is simulated with the fitted numbers and compared with what happened.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import aiohttp
+import msgspec
+import numpy as np
+
+from skep.arena.fleet.metrics import FleetResult, Spread, spread_of
+from skep.arena.fleet.model import WorkerModel
+from skep.arena.fleet.requests import TracedRequest
+from skep.arena.fleet.simulate import FleetPlan, simulate
+from skep.errors.arena import DriverUnavailable
+from skep.web.client import make_client
+from skep.wire.sse import SseParser
+
+FIRST_TOKEN: Final = 5
+REPEATS: Final = 3
+READY_S_MAX: Final = 60.0
+CHECK_LOAD: Final = 0.6
+"""The share of its capacity at which a worker's model is checked."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A real worker (or a gateway before it). `tokens` bounds the token ids that prompts are made of."""
+
+    url: str
+    model: str
+    token: str | None = None
+    slots: int = 4
+    context: int = 512
+    tokens: int = 200
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """One real request: seconds from its sending to its first token and to its end, and how many tokens came."""
+
+    first_s: float
+    done_s: float
+    tokens: int
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """Reality and simulation of the same load. Errors are relative, of simulated against real."""
+
+    requests: int
+    rate_per_s: float
+    real_ttft: Spread
+    real_total: Spread
+    simulated: FleetResult
+    ttft_mean_error: float
+    ttft_p90_error: float
+    total_mean_error: float
+    total_p90_error: float
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """A fitted model and its error."""
+
+    model: WorkerModel
+    check: Check
+
+
+class Prober:
+    """Sends prompts of exact lengths to a worker and times what comes back."""
+
+    def __init__(self, client: aiohttp.ClientSession, target: Target, seed: int) -> None:
+        self._client, self._target = client, target
+        self._rng = random.Random(seed)  # noqa: S311 - prompts without meaning
+
+    async def ask(self, prompt_tokens: int, output_tokens: int) -> Timing:
+        """Send one request. Raises: DriverUnavailable."""
+        low, high = FIRST_TOKEN, max(self._target.tokens, FIRST_TOKEN + 1)
+        prompt = [self._rng.randrange(low, high) for _ in range(max(prompt_tokens, 1))]
+        body = {
+            "model": self._target.model,
+            "prompt": prompt,
+            "max_tokens": output_tokens,
+            "ignore_eos": True,
+            "stream": True,
+            "temperature": 0,
+        }
+        started = time.perf_counter()
+        first_s, tokens = 0.0, 0
+        try:
+            async with self._client.post("/v1/completions", json=body) as answer:
+                if answer.status != 200:  # noqa: PLR2004 - HTTP's own
+                    detail = (await answer.text())[:200]
+                    raise DriverUnavailable(f"{self._target.url} answered {answer.status}: {detail}")
+                parser = SseParser()
+                async for chunk in answer.content.iter_any():
+                    for event in parser.feed(chunk):
+                        if event.data.startswith("{") and '"text"' in event.data:
+                            tokens += 1
+                            first_s = first_s or time.perf_counter() - started
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise DriverUnavailable(f"{self._target.url} cannot be measured: {error}") from error
+        return Timing(first_s, time.perf_counter() - started, tokens)
+
+
+async def _ready(prober: Prober) -> None:
+    """Wait until the worker answers: at most `READY_S_MAX`. Raises: DriverUnavailable."""
+    deadline = time.monotonic() + READY_S_MAX
+    while True:
+        try:
+            await prober.ask(8, 8)
+        except DriverUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(0.25)
+        else:
+            return
+
+
+async def _prompts(prober: Prober, context: int) -> tuple[float, float]:
+    """Return (seconds before anything, seconds per prompt token), fitted over prompt lengths."""
+    lengths = sorted({max(1, context * share // 16) for share in (1, 2, 4, 6, 8, 10, 12)})
+    points = []
+    for length in lengths:
+        found = [await prober.ask(length, 1) for _ in range(REPEATS)]
+        points.append((length, min(timing.first_s for timing in found)))
+    slope, offset = np.polyfit([x for x, _ in points], [y for _, y in points], 1)
+    return max(float(offset), 0.0), max(float(slope), 0.0)
+
+
+async def _company(prober: Prober, slots: int, output_tokens: int) -> tuple[float, float]:
+    """Return (seconds per step, seconds per sequence in it), fitted over how many decode at a time."""
+    points = []
+    for company in range(1, slots + 1):
+        for _ in range(REPEATS):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(prober.ask(8, output_tokens)) for _ in range(company)]
+            found = [task.result() for task in tasks]
+            step_s = [(one.done_s - one.first_s) / max(output_tokens - 1, 1) for one in found]
+            points.append((company, float(np.median(step_s))))
+    if slots == 1:
+        return float(np.median([y for _, y in points])), 0.0
+    slope, offset = np.polyfit([x for x, _ in points], [y for _, y in points], 1)
+    return max(float(offset), 1e-6), max(float(slope), 0.0)
+
+
+def check_load(target: Target, model: WorkerModel, count: int, seed: int) -> list[TracedRequest]:
+    """Return requests at random times that load a worker to `CHECK_LOAD` of what it can do."""
+    rng = random.Random(seed)  # noqa: S311 - a load, seeded on purpose
+    prompt, output = max(target.context // 8, 8), max(target.context // 8, 8)
+    # Prompts are read one after the other; tokens are written for all slots at a time.
+    busy_s = prompt * model.prompt_token_s + output * model.decode_step_s(target.slots) / target.slots
+    rate = CHECK_LOAD / busy_s
+    found, at_s = [], 0.0
+    for _ in range(count):
+        sizes = (rng.randint(prompt // 2, prompt * 3 // 2), rng.randint(output // 2, output * 3 // 2))
+        found.append(TracedRequest(at_s=at_s, prompt_tokens=sizes[0], output_tokens=sizes[1]))
+        at_s += rng.expovariate(rate)
+    return found
+
+
+async def _play(prober: Prober, requests: Sequence[TracedRequest]) -> list[Timing]:
+    """Send requests at their times, and return their timings."""
+    started = time.perf_counter()
+
+    async def one(request: TracedRequest) -> Timing:
+        await asyncio.sleep(max(request.at_s - (time.perf_counter() - started), 0))
+        return await prober.ask(request.prompt_tokens, request.output_tokens)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(request)) for request in requests]
+    return [task.result() for task in tasks]
+
+
+def _check(model: WorkerModel, requests: Sequence[TracedRequest], real: Sequence[Timing]) -> Check:
+    plan = FleetPlan(replicas=1, model=model, queue_max=len(requests), queue_s_max=3600.0)
+    simulated = simulate(requests, plan, "skep")
+    ttft, total = spread_of([one.first_s for one in real]), spread_of([one.done_s for one in real])
+
+    def error(simulated_s: float, real_s: float) -> float:
+        return (simulated_s - real_s) / max(real_s, 1e-9)
+
+    span_s = requests[-1].at_s - requests[0].at_s
+    return Check(
+        requests=len(requests),
+        rate_per_s=len(requests) / max(span_s, 1e-9),
+        real_ttft=ttft,
+        real_total=total,
+        simulated=simulated,
+        ttft_mean_error=error(simulated.ttft.mean, ttft.mean),
+        ttft_p90_error=error(simulated.ttft.p90, ttft.p90),
+        total_mean_error=error(simulated.total.mean, total.mean),
+        total_p90_error=error(simulated.total.p90, total.p90),
+    )
+
+
+async def calibrate(
+    target: Target, *, requests: int = 60, seed: int = 0, chunk_tokens: int = 256
+) -> Calibration:
+    """Measure a worker that has nothing else to do, fit a model, and check it on a load.
+
+    Raises: DriverUnavailable.
+    """
+    async with make_client(target.url, token=target.token, total_s=None, between_bytes_s=60.0) as client:
+        prober = Prober(client, target, seed)
+        await _ready(prober)
+        output_tokens = max(target.context // 4, 8)
+        step_s, sequence_s = await _company(prober, target.slots, output_tokens)
+        before_s, prompt_token_s = await _prompts(prober, target.context)
+        model = WorkerModel(
+            name=target.model,
+            slots=target.slots,
+            step_s=step_s,
+            sequence_s=sequence_s,
+            prompt_token_s=prompt_token_s,
+            chunk_tokens=chunk_tokens,
+            overhead_s=max(before_s - step_s, 0.0),
+            cache_tokens=target.slots * target.context,
+        )
+        load = check_load(target, model, requests, seed)
+        real = await _play(prober, load)
+    return Calibration(model=model, check=_check(model, load, real))

@@ -88,6 +88,7 @@ class EngineCore:
         """Take a job that stands in `jobs`."""
         if job.is_over:
             return
+        self._expiry_at = min(self._expiry_at, job.deadline_at)
         if self.fault is not None:
             self.fail(job, self.fault)
         elif isinstance(job.request, EmbeddingRequest):
@@ -303,6 +304,7 @@ class EngineCore:
         for job in list(self.jobs.values()):
             if job.is_over:
                 continue
+            self._expiry_at = min(self._expiry_at, max(job.deadline_at, now))
             if now >= job.deadline_at:
                 limit = f"{job.request.deadline_s:g} s"
                 self.drop(

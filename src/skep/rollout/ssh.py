@@ -153,6 +153,7 @@ class SshConnector:
         identities: tuple[Path, ...] = (),
         agent: bool = True,
         keepalive_s: float = KEEPALIVE_S,
+        connect_s: float = CONNECT_S,
         forward_agent: bool = False,
     ) -> None:
         self._known_hosts = known_hosts or Path.home() / ".ssh" / "known_hosts"
@@ -161,6 +162,7 @@ class SshConnector:
         self._identities = identities
         self._agent = agent
         self._keepalive_s = keepalive_s
+        self._connect_s = connect_s
         self._forward_agent = forward_agent
 
     async def connect(self, host: HiveHost) -> SshTransport:
@@ -194,8 +196,8 @@ class SshConnector:
             "port": host.ssh_port,
             "known_hosts": str(self._known_hosts) if self._known_hosts.exists() else b"",
             "config": [str(self._config)] if self._config and self._config.exists() else None,
-            "connect_timeout": CONNECT_S,
-            "login_timeout": CONNECT_S,
+            "connect_timeout": self._connect_s,
+            "login_timeout": self._connect_s,
             "keepalive_interval": self._keepalive_s,
             "keepalive_count_max": KEEPALIVE_MISSES_MAX,
             "agent_forwarding": self._forward_agent,
@@ -216,7 +218,7 @@ class SshConnector:
 
     async def _record_key(self, host: HiveHost) -> None:
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(self._connect_s):
                 key = await asyncssh.get_server_host_key(host.hostname, host.ssh_port, config=None)
         except (OSError, asyncssh.Error, TimeoutError) as error:
             raise HostUnreachable(f"{host.alias}: no connection ({error})", alias=host.alias) from error

@@ -111,7 +111,9 @@ def _load(path: str, kind: type[ctypes.CDLL]) -> ctypes.CDLL:
     try:
         return kind(path)
     except OSError as error:
-        raise LibraryUnavailable(f"{path} cannot be loaded: {error}", path=path) from error
+        # OpenMP's run-time library is not on a minimal Debian, and the wheel does not bring it.
+        hint = ". Next: sudo apt-get install libgomp1" if "libgomp" in str(error) else ""
+        raise LibraryUnavailable(f"{path} cannot be loaded: {error}{hint}", path=path) from error
 
 
 def _probe(library: ctypes.CDLL, path: str) -> Layout:

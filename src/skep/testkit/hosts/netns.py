@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -53,44 +54,52 @@ class NetnsHost:
     def __init__(self, alias: str, *, folder: Path, namespace: str, link: str, address: str) -> None:
         self.alias, self.address = alias, address
         self.home = folder / "home"
-        self._folder, self._namespace, self._link = folder, namespace, link
-        self._process: asyncio.subprocess.Process | None = None
+        self.folder, self.namespace, self._link = folder, namespace, link
+        self.process: asyncio.subprocess.Process | None = None
+        self.environment = dict(os.environ)
         self.host_key = asyncssh.generate_private_key("ssh-ed25519")
 
     def make(self, *, bridge: str, prefix: int, authorized: str) -> None:
         """Create namespace, link and files."""
-        for path in (self.home / ".ssh", self._folder / "ssh"):
+        for path in (self.home / ".ssh", self.folder / "ssh"):
             path.mkdir(parents=True, mode=0o700)
         (self.home / ".ssh/authorized_keys").write_text(authorized)
         users = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
         moved = [[*user[:5], str(self.home), *user[6:]] if user[0] == "root" else user for user in users]
-        (self._folder / "passwd").write_text("".join(":".join(user) + "\n" for user in moved))
-        self.host_key.write_private_key(str(self._folder / "ssh/key"))
-        (self._folder / "ssh/key").chmod(0o600)
-        (self._folder / "ssh/sshd_config").write_text(
+        (self.folder / "passwd").write_text("".join(":".join(user) + "\n" for user in moved))
+        self.host_key.write_private_key(str(self.folder / "ssh/key"))
+        (self.folder / "ssh/key").chmod(0o600)
+        (self.folder / "ssh/sshd_config").write_text(
             f"ListenAddress {self.address}\nHostKey /etc/ssh/key\nPermitRootLogin prohibit-password\n"
             "PasswordAuthentication no\nUsePAM no\nStrictModes no\nPidFile none\nUseDNS no\n"
             "MaxStartups 100\nSubsystem sftp internal-sftp\n"
         )
-        _ip("netns", "add", self._namespace)
-        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self._namespace)
+        _ip("netns", "add", self.namespace)
+        _ip("link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
         _ip("link", "set", self._link, "master", bridge, "up")
-        _ip("-n", self._namespace, "addr", "add", f"{self.address}/{prefix}", "dev", "eth0")
+        _ip("-n", self.namespace, "addr", "add", f"{self.address}/{prefix}", "dev", "eth0")
         for device in ("eth0", "lo"):
-            _ip("-n", self._namespace, "link", "set", device, "up")
+            _ip("-n", self.namespace, "link", "set", device, "up")
 
-    async def boot(self) -> None:
-        """Start the host: a new tree of processes whose first one is sshd. Raises: LabUnavailable."""
+    def boot_argv(self) -> Sequence[str]:
+        """Return what starts the host: a new tree of processes whose first one is sshd."""
         inside = (
             'hostname "$1"; mount --bind "$2/passwd" /etc/passwd; mount --bind "$2/ssh" /etc/ssh; '
             f'mount -t tmpfs tmpfs /run; mkdir -p /run/sshd; cd "$2/home"; exec {SSHD} -D -e'
         )
-        log = (self._folder / "sshd.log").open("ab")
+        return (
+            *("ip", "netns", "exec", self.namespace),
+            *("unshare", "-m", "-u", "-i", "-p", "-f", "--kill-child", "--mount-proc"),
+            *("sh", "-c", inside, "sh", self.alias, str(self.folder)),
+        )
+
+    async def boot(self) -> None:
+        """Start the host and wait until it listens. Raises: LabUnavailable."""
+        log = (self.folder / "sshd.log").open("ab")
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *("ip", "netns", "exec", self._namespace),
-                *("unshare", "-m", "-u", "-i", "-p", "-f", "--kill-child", "--mount-proc"),
-                *("sh", "-c", inside, "sh", self.alias, str(self._folder)),
+            self.process = await asyncio.create_subprocess_exec(
+                *self.boot_argv(),
+                env=self.environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -101,12 +110,12 @@ class NetnsHost:
         await self._until_listening()
 
     async def _until_listening(self) -> None:
-        assert self._process is not None
+        assert self.process is not None
         try:
             async with asyncio.timeout(START_S_MAX):
                 while True:
-                    if self._process.returncode is not None:
-                        raise LabUnavailable(f"sshd ended: {(self._folder / 'sshd.log').read_text()[-300:]}")
+                    if self.process.returncode is not None:
+                        raise LabUnavailable(f"sshd ended: {(self.folder / 'sshd.log').read_text()[-300:]}")
                     with suppress(OSError):
                         _, writer = await asyncio.open_connection(self.address, 22)
                         writer.close()
@@ -118,10 +127,10 @@ class NetnsHost:
 
     async def crash(self) -> None:
         """Pull the plug: every process of the host is killed at once."""
-        if self._process is not None and self._process.returncode is None:
+        if self.process is not None and self.process.returncode is None:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            await self._process.wait()
+                os.killpg(self.process.pid, signal.SIGKILL)
+            await self.process.wait()
 
     def partition(self) -> None:
         """Take the host's link down."""
@@ -135,7 +144,7 @@ class NetnsHost:
         """Crash it and remove its namespace, and with it its link."""
         await self.crash()
         with suppress(LabUnavailable):
-            _ip("netns", "del", self._namespace)
+            _ip("netns", "del", self.namespace)
 
     def hive(self, install: Install, **declared: Any) -> HiveHost:
         """Return this host's `[[hive]]` declaration."""
@@ -144,6 +153,8 @@ class NetnsHost:
 
 class NetnsLab:
     """N hosts on one bridge, one client key, one known_hosts file. Use with `async with`."""
+
+    host_class: type[NetnsHost] = NetnsHost
 
     def __init__(self, folder: Path, hosts: int = 3) -> None:
         self.folder, self._count = folder, hosts
@@ -181,6 +192,9 @@ class NetnsLab:
         with suppress(LabUnavailable):
             _ip("link", "del", self._bridge)
 
+    def prepare(self, host: NetnsHost) -> None:
+        """Give a host what its kind needs before it is made; a namespace needs nothing."""
+
     def _make_bridge(self) -> str:
         _ip("link", "add", self._bridge, "type", "bridge")
         _ip("link", "set", self._bridge, "up")
@@ -196,7 +210,7 @@ class NetnsLab:
         raise LabUnavailable("no free subnet in 10.213.0.0/16: are old labs left? See `ip -br link`")
 
     def _make_host(self, number: int, subnet: str, authorized: str) -> None:
-        host = NetnsHost(
+        host = self.host_class(
             f"host-{number}",
             folder=self.folder / f"host-{number}",
             namespace=f"sk{self._name}n{number}",
@@ -204,6 +218,7 @@ class NetnsLab:
             address=f"{subnet}.{10 + number}",
         )
         self.hosts.append(host)
+        self.prepare(host)
         host.make(bridge=self._bridge, prefix=24, authorized=authorized)
         with self.known_hosts.open("a") as file:
             file.write(f"{host.address} {host.host_key.export_public_key().decode()}")

@@ -1,7 +1,8 @@
-"""Rollout to hosts with the system's own sshd, in network namespaces."""
+"""Rollout to hosts with a real sshd: in network namespaces with this system's, in containers with a Debian of their own."""
 
 import asyncio
 import stat
+import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -11,14 +12,29 @@ from skep.rollout.report import HostOutcome, SyncReport
 from skep.rollout.ssh import SshConnector
 from skep.rollout.sync import Settings, Sync
 from skep.spec.host import HiveHost, Install, LocalInstall
-from skep.testkit.hosts.netns import NetnsLab, missing
+from skep.testkit.hosts import container, netns
+from skep.testkit.hosts.container import ContainerLab
+from skep.testkit.hosts.netns import NetnsLab
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(bool(missing()), reason=missing() or "can run")]
+# The image takes minutes to make: kept beside the temporary folders, for every run on this machine.
+CACHE = Path(tempfile.gettempdir()) / "skep-hosts"
+LEVELS = {"netns": netns.missing(), "container": container.missing()}
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.xdist_group("hosts")]
 
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncGenerator[NetnsLab]:
-    async with NetnsLab(tmp_path / "lab", hosts=3) as lab:
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.skipif(bool(why), reason=why or "can run"))
+        for name, why in LEVELS.items()
+    ]
+)
+async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[NetnsLab]:
+    made = (
+        NetnsLab(tmp_path / "lab")
+        if request.param == "netns"
+        else ContainerLab(tmp_path / "lab", cache=CACHE)
+    )
+    async with made as lab:
         yield lab
 
 
@@ -104,7 +120,7 @@ async def test_a_partition_during_an_install_keeps_the_old_version_and_the_next_
         victim.partition()
 
     cutting = asyncio.create_task(cut_while_verifying())
-    report = await sync(lab, tmp_path, declared(lab, new)[:1], keepalive_s=0.5)
+    report = await sync(lab, tmp_path, declared(lab, new)[:1], keepalive_s=0.5, connect_s=2)
     await cutting
     assert report.hives[0].status in {HostOutcome.UNKNOWN, HostOutcome.FAILED}
     assert not report.is_success

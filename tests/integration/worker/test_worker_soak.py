@@ -1,0 +1,145 @@
+"""Minutes of abuse: stalled readers, random cancels, many starts. What was taken is given back."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import random
+import socket
+import statistics
+from pathlib import Path
+
+import pytest
+
+from skep.errors.harness import WorkerHttpFailed, WorkerSpawnFailed
+from skep.runtime.models import TINY
+from skep.testkit.harness import (
+    WorkerHarness,
+    assert_event_order,
+    assert_successful_completion,
+    collect_sse_events,
+    make_request,
+)
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.timeout(1800)]
+
+MIB = 2**20
+
+
+async def stalled(worker, number):
+    """Open a stream and never read it."""
+    body = json.dumps({
+        "model": "m", "messages": [{"role": "user", "content": f"stall {number}"}], "stream": True, "max_tokens": 30_000,
+        "ignore_eos": True, "logprobs": True, "top_logprobs": 20,
+    }).encode()  # fmt: skip
+    link = socket.socket()
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    link.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(link, ("127.0.0.1", worker.port))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    await asyncio.get_running_loop().sock_sendall(link, head.encode() + body)
+    return link
+
+
+async def inter_token_p99_s(worker):
+    times = []
+    stream = await worker.execute(make_request("neighbour", max_tokens=400))
+    async with stream:
+        async for event in stream:
+            if event.event == "token":
+                times.append(event.at_s)
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    return statistics.quantiles(gaps, n=100)[98]
+
+
+async def test_200_stalled_readers_hold_bounded_memory_and_slow_nobody(start_worker):
+    extra = ("--stall-s", "120", "--served-name", "m", "--queue-max", "10", "--timeout-s", "600")
+    worker = await start_worker("fake:m?token_delay_ms=4", slots=210, context=4096, extra=extra)
+    undisturbed = await inter_token_p99_s(worker)
+    before = (await worker.health())["ram_used_bytes"]
+    links = [await stalled(worker, number) for number in range(200)]
+    async with asyncio.timeout(300):
+        while sum(job["state"] == "paused" for job in await worker.jobs()) < 200:
+            await asyncio.sleep(0.2)
+    disturbed = await inter_token_p99_s(worker)
+    full = (await worker.health())["ram_used_bytes"]
+    await inter_token_p99_s(worker)
+    later = (await worker.health())["ram_used_bytes"]
+    for link in links:
+        link.close()
+    await worker.until_health(lambda found: found["slots_free"] == 210, within_s=30)
+    assert disturbed <= max(undisturbed * 1.5, undisturbed + 0.005)
+    assert full - before < 200 * MIB
+    assert later - full < 16 * MIB
+
+
+@pytest.mark.parametrize("model", ["fake:m", pytest.param(str(TINY), marks=pytest.mark.llama)])
+async def test_ten_thousand_random_cancels_leave_slots_and_memory_as_they_were(start_worker, model):
+    worker = await start_worker(
+        model, slots=8, context=512, extra=("--served-name", "m", "--threads", "1", "--queue-max", "100")
+    )
+    rng = random.Random(int(os.environ.get("SKEP_TEST_SEED", "7")))
+    for _ in range(20):
+        await collect_sse_events(await worker.execute(make_request(max_tokens=20)))
+
+    async def one(number):
+        request = make_request(f"cancel {number} " * rng.randint(1, 30), max_tokens=rng.randint(1, 200))
+        try:
+            stream = await worker.execute(request)
+        except WorkerHttpFailed as refused:
+            return refused.status
+        async with stream:
+            for _ in range(rng.randint(0, 6)):
+                if await anext(stream, None) is None:
+                    return 0
+            match rng.randrange(3):
+                case 0:
+                    await worker.cancel(request.job_id)
+                    return -1
+                case 1:
+                    return -2  # Leaving the context closes the connection.
+                case _:
+                    await worker.cancel(request.job_id)
+                    async for _ in stream:
+                        pass
+                    return -3
+
+    async def batch(count):
+        await asyncio.gather(*(one(rng.random()) for _ in range(count)))
+
+    for _ in range(20):
+        await batch(50)
+    await worker.until_health(
+        lambda found: found["slots_free"] == 8 and found["queue_depth"] == 0, within_s=30
+    )
+    before = (await worker.health())["ram_used_bytes"]
+    descriptors = len(list(Path(f"/proc/{worker.pid}/fd").iterdir()))
+    for _ in range(180):
+        await batch(50)
+    health = await worker.until_health(
+        lambda found: found["slots_free"] == 8 and found["queue_depth"] == 0, within_s=30
+    )
+    assert await worker.jobs() == []
+    assert health["ram_used_bytes"] - before < 24 * MIB
+    assert (
+        len(list(Path(f"/proc/{worker.pid}/fd").iterdir())) <= descriptors + 110
+    )  # Kept-alive connections of the client.
+    events = await collect_sse_events(await worker.execute(make_request("after", max_tokens=8)))
+    assert_event_order(events)
+    assert_successful_completion(events)
+
+
+async def test_a_hundred_starts_and_a_hundred_failed_ones_leave_nothing():
+    def held():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async with await WorkerHarness.start("fake:a"):
+        pass
+    before = held()
+    for _ in range(100):
+        async with await WorkerHarness.start("fake:a") as worker:
+            await worker.health()
+        with contextlib.suppress(WorkerSpawnFailed):
+            await WorkerHarness.start("fake:a?fail_load=insufficient_memory")
+    assert held() <= before + 1

@@ -59,7 +59,7 @@ def test_a_model_says_what_it_is(tiny: LlamaModel) -> None:
         "F16",
         "gpt2",
     )
-    assert (info.vocab_size, info.layers, info.embedding_size) == (512, 5, 128)
+    assert (info.vocab_size, info.layers, info.embedding_size) == (768, 5, 128)
     assert info.context_train >= 4096
     assert info.parameters > 1_000_000
     assert 0 < info.size_bytes <= TINY.stat().st_size
@@ -134,7 +134,7 @@ def test_bos_is_added_where_the_model_wants_it(spm: LlamaModel) -> None:
     assert spm.tokenize("hello", add_special=False)[0] != spm.info.bos_token
 
 
-@pytest.mark.parametrize("token", [-1, 512, 2**31, -(2**40)])
+@pytest.mark.parametrize("token", [-1, 768, 2**31, -(2**40)])
 def test_a_token_outside_the_vocabulary_is_typed(tiny: LlamaModel, token: int) -> None:
     with pytest.raises(InvalidToken):
         tiny.piece(token)

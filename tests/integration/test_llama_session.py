@@ -230,7 +230,7 @@ def test_a_prompt_primes_the_penalties(tiny: LlamaModel, session: LlamaSession) 
         SamplingParams(top_k=-1),
         SamplingParams(repetition_penalty=0.0),
         SamplingParams(seed=2**32),
-        SamplingParams(logit_bias={512: 1.0}),
+        SamplingParams(logit_bias={768: 1.0}),
         SamplingParams(logit_bias={1: float("inf")}),
     ],
     ids=str,
@@ -242,13 +242,13 @@ def test_sampling_parameters_out_of_range_are_typed(session: LlamaSession, param
 
 def test_a_prompt_token_out_of_range_is_typed(session: LlamaSession) -> None:
     with pytest.raises(InvalidSampling):
-        session.make_sampler(GREEDY, prompt=[1, 512])
+        session.make_sampler(GREEDY, prompt=[1, 768])
 
 
 def test_logits_are_a_view_that_steers_the_choice(tiny: LlamaModel, session: LlamaSession) -> None:
     row = feed(session, tiny.tokenize(chat("what color is the sky?"), parse_special=True))
     logits = session.logits(row)
-    assert logits.shape == (512,)
+    assert logits.shape == (768,)
     assert logits.dtype == np.float32
     for params in (GREEDY, SamplingParams(temperature=1.0, seed=1)):
         logits[:] = -np.inf
@@ -305,8 +305,8 @@ def test_a_partial_copy_needs_a_unified_cache(tiny: LlamaModel, session: LlamaSe
     [
         [],
         rows([1] * 129),
-        [Row(512, 0, 0, wants_logits=True)],
-        [Row(-1, 0, 0, wants_logits=True)],
+        [Row(768, 4, 0, wants_logits=True)],
+        [Row(-1, 4, 0, wants_logits=True)],
         [Row(1, 0, 3, wants_logits=True)],
         [Row(1, 0, -1, wants_logits=True)],
         [Row(1, 512, 0, wants_logits=True)],
@@ -384,7 +384,7 @@ SEQUENCE = st.one_of(st.integers(-3, 5), st.integers(-(2**40), 2**40))
             st.tuples(
                 st.just("decode"),
                 st.lists(
-                    st.tuples(st.integers(-1, 600), st.integers(-1, 40), st.integers(-1, 3), st.booleans()),
+                    st.tuples(st.integers(-1, 800), st.integers(-1, 40), st.integers(-1, 3), st.booleans()),
                     max_size=9,
                 ),
             ),

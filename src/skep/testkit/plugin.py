@@ -11,6 +11,8 @@ import importlib.util
 
 import pytest
 
+pytest.register_assert_rewrite("skep.testkit.steps", "skep.testkit.world", "skep.testkit.harness", "skep.testkit.waiting")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare options and settings; all names start with `skep`, so that no other suite's can collide."""
@@ -49,3 +51,4 @@ def pytest_configure(config: pytest.Config) -> None:
         from skep.testkit.bdd.session import BddPlugin
 
         config.pluginmanager.register(BddPlugin(config), "skep-bdd")
+        config.pluginmanager.import_plugin("skep.testkit.fixtures")

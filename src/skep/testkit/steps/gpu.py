@@ -1,0 +1,111 @@
+"""Devices, masks, splits, memory."""
+
+from typing import Any
+
+from pytest_bdd import given, parsers, then, when
+
+from skep.testkit.world import World
+
+MIB = 1 << 20
+
+
+@given(parsers.parse("GPU {index:d} is available"))
+def gpu_available(world: World, index: int) -> None:
+    """Hold that the hive knows this accelerator, with memory to spare."""
+    found = _device(world, index)
+    assert found["memory_free_bytes"] > 0, found
+
+
+@given(parsers.parse("GPU {index:d} has {mebibytes:d} MiB"))
+def gpu_memory(world: World, index: int, mebibytes: int) -> None:
+    """Declare a fake accelerator's memory, before the hive starts."""
+    world.own().add_device(index, mebibytes * MIB)
+
+
+@given(parsers.parse("GPU {index:d} is at {degrees:g} °C"))
+def gpu_heat(world: World, index: int, degrees: float) -> None:
+    """Declare a fake accelerator's temperature, before the hive starts."""
+    from skep.testkit.fleet.lab import DEVICE_BYTES
+
+    world.own().add_device(index, DEVICE_BYTES, temperature_c=degrees)
+
+
+@when("I ask for the devices")
+def ask_devices(world: World) -> None:
+    """Look at the devices, and remember them."""
+    world.seen["devices"] = world.ask("/v2/devices").body["devices"]
+
+
+@when(parsers.re(r'I declare pool "(?P<pool_id>[^"]+)" with model "(?P<model>[^"]+)" on devices "(?P<mask>[^"]*)"'))
+def declare_on(world: World, pool_id: str, model: str, mask: str) -> None:
+    """Declare a pool on a mask; whether it is accepted is for the next step."""
+    world.declare(pool_id, model, devices=mask)
+
+
+@when(parsers.parse('I declare pool "{pool_id}" with model "{model}" on devices "{mask}" split "{split}"'))
+def declare_split(world: World, pool_id: str, model: str, mask: str, split: str) -> None:
+    """Declare a pool with explicit shares."""
+    world.declare(pool_id, model, devices=mask, split=[float(each) for each in split.split(",")])
+
+
+@then(parsers.parse('the devices should be "{ids}"'))
+def devices_are(world: World, ids: str) -> None:
+    """Hold the stable ids, in order."""
+    assert ",".join(each["id"] for each in world.seen["devices"]) == ids
+
+
+@then("each device should tell its memory")
+def devices_memory(world: World) -> None:
+    """Hold that total is used and free together, of every device."""
+    for each in world.seen["devices"]:
+        total = each["memory_used_bytes"] + each["memory_free_bytes"]
+        assert each["memory_total_bytes"] == total > 0, each
+
+
+@then(parsers.parse('pool "{pool_id}" should run on "{ids}" only'))
+def runs_on(world: World, pool_id: str, ids: str) -> None:
+    """Hold the mask in the status, in the handoff, and in what the worker itself says."""
+    pool = world.until_ready(pool_id)
+    wanted = ids.split(",")
+    assert pool["device_mask"] == wanted, pool["device_mask"]
+    handoff = world.lab.handoffs()[f"{pool_id}-r0.json"]
+    assert handoff["device_mask"] == wanted, handoff
+    from skep.testkit.fleet.ask import ask
+
+    health = ask(handoff["url"], "/health").body
+    mask = health["device_mask"]
+    told = mask if isinstance(mask, list) else str(mask).split(",")
+    assert told == wanted, health
+
+
+@then(parsers.parse("GPU {index:d} should have {more} memory in use"))
+def memory_in_use(world: World, index: int, more: str) -> None:
+    """Wait until a device holds some memory of ours, or none. `more` is "some" or "no"."""
+    found = world.lab.until(
+        lambda: each if bool((each := _device(world, index))["memory_used_bytes"]) == (more == "some") else None,
+        what=f"GPU {index} has {more} memory in use",
+    )
+    assert bool(found["memory_used_bytes"]) == (more == "some")
+
+
+@then(parsers.parse('the fit of pool "{pool_id}" should name "{terms}"'))
+def fit_names(world: World, pool_id: str, terms: str) -> None:
+    """Wait for the fit's verdict; hold that it names each term."""
+    found = world.until_pool(pool_id, lambda pool: pool["fit"], what="tells its fit")
+    missing = [each for each in terms.split(", ") if each not in found["fit"]]
+    assert not missing, found["fit"]
+
+
+@then(parsers.parse('the log of the hive should tell "{text}"'))
+def log_tells(world: World, text: str) -> None:
+    """Wait for a line of the hive's log."""
+    world.lab.until(lambda: text in world.running_hive().log_tail(400), what=f"the log tells {text!r}", within_s=15)
+    assert text in world.running_hive().log_tail(400)
+
+
+def _device(world: World, index: int) -> dict[str, Any]:
+    devices = world.ask("/v2/devices").body["devices"]
+    found = [each for each in devices if each["kind"] != "cpu" and each["index"] == index]
+    assert found, f"no accelerator {index} among {[each['id'] for each in devices]}"
+    first: dict[str, Any] = found[0]
+    return first

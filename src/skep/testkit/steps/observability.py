@@ -1,0 +1,64 @@
+"""Metrics, logs, events."""
+
+import json
+
+from pytest_bdd import parsers, then
+
+from skep.testkit.world import World
+
+LOG_FIELDS = {"pool_id", "engine", "engine_version", "device_mask", "model", "node_id", "instance", "level", "at"}
+
+
+@then(
+    parsers.re(r'the metric "(?P<name>[^"]+)" of pool "(?P<pool_id>[^"]+)" should become (?P<value>[\d.]+)'),
+    converters={"value": float},
+)
+def metric_of_pool(world: World, name: str, pool_id: str, value: float) -> None:
+    """Wait for a value of a pool's series."""
+    world.lab.until(lambda: world.metric(name, pool_id=pool_id) == value, what=f"{name} of {pool_id} is {value:g}")
+    assert world.metric(name, pool_id=pool_id) == value
+
+
+@then(parsers.parse('the metric "{name}" of pool "{pool_id}" with {label} "{text}" should become {value:g}'))
+def metric_with_label(world: World, name: str, pool_id: str, label: str, text: str, value: float) -> None:
+    """Wait for a value of one of a pool's series."""
+    labels = {"pool_id": pool_id, label: text}
+    world.lab.until(lambda: world.metric(name, **labels) == value, what=f"{name} {labels} is {value:g}")
+    assert world.metric(name, **labels) == value
+
+
+@then(parsers.parse('the metric "{name}" should be above {value:g}'))
+def metric_above(world: World, name: str, value: float) -> None:
+    """Hold that a series' sum is above a value."""
+    assert world.metric(name) > value
+
+
+@then("every metric of ours should name its node")
+def metrics_name_node(world: World) -> None:
+    """Hold that each skep series has a node_id."""
+    lines = [line for line in world.ask("/metrics").text.splitlines() if line.startswith("skep_")]
+    assert lines
+    bare = [line for line in lines if 'node_id="' not in line]
+    assert not bare, bare[:5]
+
+
+@then(parsers.parse('the log should have an event of pool "{pool_id}" with every field'))
+def log_event(world: World, pool_id: str) -> None:
+    """Hold that the hive's log is JSON lines, and that a pool's events carry their fields."""
+    found = []
+    for line in world.running_hive().log.read_text().splitlines():
+        if line.startswith("{"):
+            event = json.loads(line)
+            if event.get("pool_id") == pool_id:
+                found.append(event)
+    assert found, "no event of the pool is in the log"
+    assert found[-1].keys() >= LOG_FIELDS, LOG_FIELDS - found[-1].keys()
+
+
+@then(parsers.parse('the events of pool "{pool_id}" should have ids that grow by one'))
+def events_grow(world: World, pool_id: str) -> None:
+    """Hold that an event stream can be resumed: no id is missing."""
+    world.marks[pool_id] = 0
+    ids = [each["id"] for each in world.events(pool_id)]
+    assert ids
+    assert ids == list(range(ids[0], ids[0] + len(ids))), ids

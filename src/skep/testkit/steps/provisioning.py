@@ -1,0 +1,93 @@
+"""Models and engines brought to the machine."""
+
+import hashlib
+from pathlib import Path
+
+from pytest_bdd import given, parsers, then
+
+from skep.testkit.fleet.hub import HubFault
+from skep.testkit.world import World
+
+
+@given(parsers.parse('the hub answers "{fault}" {times:d} times for model "{name}"'))
+def hub_fault(world: World, fault: str, times: int, name: str) -> None:
+    """Break the hub: unavailable, truncated, wrong_bytes or refused_range, this many times."""
+    lab = world.own()
+    lab.add_model(name)
+    lab.hub.files[f"{name}.gguf"].faults.append(HubFault(fault, times))
+
+
+@given("provisioning may not download")
+def no_downloads(world: World) -> None:
+    """Forbid downloads by the machine's own configuration."""
+    world.own().provisioning["allow"] = ["build", "package"]
+
+
+@then("the engine should download the model")
+def model_downloaded(world: World) -> None:
+    """Wait until the hub was asked and the file stands in the cache with the right bytes."""
+    pool_id = list(world.marks)[-1]
+    name = world.pool(pool_id)["model"]
+    assert_downloaded(world, name)
+
+
+@then(parsers.parse('the model "{name}" should be downloaded {times:d} times'))
+def downloaded_times(world: World, name: str, times: int) -> None:
+    """Hold how often the hub sent the file from its beginning."""
+    assert_downloaded(world, name)
+    whole = [each for each in world.lab.hub.files[f"{name}.gguf"].requests if each in {"GET", "GET bytes=0-"}]
+    assert len(whole) == times, world.lab.hub.files[f"{name}.gguf"].requests
+
+
+@then(parsers.parse('the download of model "{name}" should have been resumed'))
+def download_resumed(world: World, name: str) -> None:
+    """Hold that a later request asked for the rest."""
+    assert_downloaded(world, name)
+    asked = world.lab.hub.files[f"{name}.gguf"].requests
+    assert any("bytes=" in each and "bytes=0-" not in each for each in asked), asked
+
+
+@then(parsers.parse('no file of model "{name}" should be in the cache'))
+def not_in_cache(world: World, name: str) -> None:
+    """Hold that nothing that failed its checksum stands under the model's name."""
+    found = [path for path in _cached(world) if path.suffix == ".gguf" and name in path.name]
+    assert not found, found
+
+
+@then(parsers.parse('the model "{name}" should not have been asked for'))
+def not_asked(world: World, name: str) -> None:
+    """Hold that the hub saw no request."""
+    file = world.lab.hub.files[f"{name}.gguf"]
+    assert file.requests == [], file.requests
+
+
+@then(parsers.parse('pool "{pool_id}" should show progress between 0 and 1'))
+def shows_progress(world: World, pool_id: str) -> None:
+    """Wait for a figure of the way to ready."""
+    found = world.until_pool(
+        pool_id, lambda pool: pool["progress"] is not None or pool["state"] == "ready", what="shows progress"
+    )
+    told = [each["facts"]["progress"] for each in world.events(pool_id, kind="progress")]
+    shown = [value for value in (found["progress"], *told) if value is not None]
+    assert shown, found
+    assert all(0 <= value <= 1 for value in shown), shown
+
+
+def assert_downloaded(world: World, name: str) -> None:
+    """Hold that the hub was asked for a model, and that its bytes are in the cache."""
+    file = world.own().hub.files[f"{name}.gguf"]
+    wanted = file.sha256
+
+    def is_there() -> bool:
+        return any(path.stat().st_size == len(file.data) and _sha256(path) == wanted for path in _cached(world))
+
+    world.lab.until(is_there, what=f"the model {name} is in the cache")
+    assert any(each.startswith("GET") for each in file.requests), file.requests
+
+
+def _cached(world: World) -> list[Path]:
+    return [path for path in (world.lab.folder / "cache").rglob("*") if path.is_file()]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,92 @@
+"""Hives and their queen."""
+
+from typing import Any
+
+from pytest_bdd import given, parsers, then, when
+
+from skep.testkit.fleet.ask import ask
+from skep.testkit.world import World
+
+
+@given("a queen is running")
+def queen_is_running(world: World) -> None:
+    """Start a queen; a hive that starts after it registers with it."""
+    lab = world.own()
+    world.queen = lab.start_queen()
+    lab.settings["queen"] = world.queen.report["admin"]
+
+
+@given(parsers.parse('the hive of node "{node_id}" is running'))
+def hive_of_node(world: World, node_id: str) -> None:
+    """Start a hive under a name."""
+    world.start_hive(node_id=node_id)
+
+
+@when("the queen is killed")
+def queen_killed(world: World) -> None:
+    """SIGKILL the queen."""
+    assert world.queen is not None
+    world.queen.kill()
+
+
+@when("the hive stops")
+def hive_stops(world: World) -> None:
+    """End the hive as an operator does."""
+    world.running_hive().stop()
+
+
+@then(parsers.parse('the queen should list node "{node_id}" as "{state}"'))
+def queen_lists(world: World, node_id: str, state: str) -> None:
+    """Wait until the queen's list has the node in this state."""
+    found = world.lab.until(
+        lambda: next((each for each in _nodes(world) if each["node_id"] == node_id and each["state"] == state), None),
+        what=f"the queen lists {node_id} as {state}",
+    )
+    assert found["node_id"] == node_id
+    world.seen["node"] = found
+
+
+@then(parsers.parse('the queen should know pool "{pool_id}" of node "{node_id}" as "{state}"'))
+def queen_knows_pool(world: World, pool_id: str, node_id: str, state: str) -> None:
+    """Wait until the queen has heard of a pool's state, without waiting for the next beat."""
+
+    def told() -> Any:
+        node: dict[str, Any] = next((each for each in _nodes(world) if each["node_id"] == node_id), {})
+        return next((each for each in node.get("pools", ()) if each["pool_id"] == pool_id and each["state"] == state), None)
+
+    found = world.lab.until(told, what=f"the queen knows {pool_id} as {state}")
+    assert found["state"] == state
+
+
+@then("the queen should not show a worker's token")
+def no_token(world: World) -> None:
+    """Hold that neither the queen's answers nor the logs hold a worker's bearer token."""
+    assert world.queen is not None
+    tokens = [each["token"] for each in world.lab.handoffs().values()]
+    assert tokens, "no worker was handed over"
+    shown = ask(world.queen.url, "/v2/nodes").text + world.queen.log.read_text() + world.running_hive().log.read_text()
+    assert not [token for token in tokens if token in shown]
+
+
+@then(parsers.parse('pool "{pool_id}" should still be ready'))
+def still_ready(world: World, pool_id: str) -> None:
+    """Hold that a pool serves, with the processes that it had."""
+    now = world.until_ready(pool_id)["replicas"]
+    assert {each["pid"] for each in now} <= set(world.lab.worker_pids())
+
+
+@then(parsers.parse("the hive should be {registered} with the queen"))
+def hive_registered(world: World, registered: str) -> None:
+    """Wait until the hive itself says so. `registered` is "registered" or "not registered"."""
+    wanted = registered == "registered"
+    found = world.lab.until(
+        lambda: True if world.ask("/v2/state").body["registered"] is wanted else None, what=f"the hive is {registered}"
+    )
+    assert found
+
+
+def _nodes(world: World) -> list[dict[str, Any]]:
+    assert world.queen is not None, "no queen was started"
+    body = ask(world.queen.url, "/v2/nodes").body
+    found = body["nodes"] if isinstance(body, dict) else body
+    return list(found)

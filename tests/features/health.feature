@@ -1,0 +1,44 @@
+Feature: Health and restarts
+  What dies or hangs is found and replaced; what keeps dying is bounded.
+
+  @OC-POOL-3060
+  Scenario: A worker that dies is replaced, and its neighbour goes on
+    Given the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct" and 2 replicas
+    When a worker of pool "pool-0" is killed
+    Then pool "pool-0" should replace the worker, with the reason "signal"
+    And the neighbours should not have been touched
+
+  @OC-POOL-3060
+  Scenario: A worker that hangs is found
+    Given the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When a worker of pool "pool-0" hangs
+    Then pool "pool-0" should replace the worker, with the reason "health"
+
+  @OC-POOL-3010
+  Scenario: A device error takes the pool out and restarts it with doubled backoff
+    Given the model "burning" is "fake:burning?fail_decode=device_error&fail_decode_after=3&fail_decode_times=9999"
+    And the hive is running
+    And pool "pool-0" is ready with model "burning"
+    When a worker of pool "pool-0" meets a device error
+    Then the verdicts of pool "pool-0" should have the reason "device_error"
+    And pool "pool-0" should wait twice as long after a device error
+    And the metric "skep_driver_reset_total" of pool "pool-0" should become 1
+
+  @OC-POOL-3011
+  Scenario: The wait doubles with each failure
+    Given the model "bad" is "fake:bad?fail_load=model_load_failed"
+    And the hive is running
+    When I preload pool "pool-0" with model "bad"
+    Then pool "pool-0" should wait longer after each failure
+
+  @OC-POOL-3011
+  Scenario: A storm opens the breaker, and a reset tries again at once
+    Given the model "bad" is "fake:bad?fail_load=model_load_failed"
+    And the hive is running
+    And pool "pool-0" is declared with 4 replicas of model "bad"
+    When I preload pool "pool-0"
+    Then a storm should open the breaker of pool "pool-0"
+    When I reset pool "pool-0"
+    Then pool "pool-0" should try again at once

@@ -1,0 +1,114 @@
+Feature: Pool Preload
+  A pool is ready when its model is resident and a token was produced, and never before.
+
+  @OC-POOL-3001 @OC-POOL-3003
+  Scenario: Successfully preload a pool
+    Given pool-managerd is running
+    And GPU 0 is available
+    When I preload pool "pool-0" with model "llama-3.1-8b-instruct"
+    Then the pool state should be "provisioning"
+    And the engine should download the model
+    And the pool state should transition to "ready"
+    And the handoff file should exist
+
+  @OC-POOL-3001
+  Scenario: A pool is not ready before its model is loaded
+    Given the model "slow" is "fake:slow?load_delay_ms=700"
+    And the hive is running
+    When I preload pool "pool-0" with model "slow"
+    Then pool "pool-0" should become "starting"
+    And the readiness of the hive should name pool "pool-0" and "starting"
+    And pool "pool-0" should become "ready"
+    And pool "pool-0" should not be ready before its model was loaded
+    And pool "pool-0" should have gone through "provisioning, starting, ready"
+    And the hive should be ready
+
+  @OC-POOL-3001
+  Scenario: Preloading a pool twice changes nothing
+    Given the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When I preload pool "pool-0" again
+    Then the answer should be 202
+    And pool "pool-0" should still be ready
+
+  @OC-POOL-3002
+  Scenario: A model that does not fit is refused before anything is spawned
+    Given GPU 0 has 100 MiB
+    And the hive is running
+    When I preload pool "pool-0" with model "llama-3.1-8b-instruct"
+    Then pool "pool-0" should become "unready"
+    And pool "pool-0" should tell the cause "does_not_fit"
+    And the fit of pool "pool-0" should name "weights, KV cache, headroom"
+    And pool "pool-0" should never have started a process
+    And pool "pool-0" should have a retry planned
+
+  @OC-POOL-3003
+  Scenario Outline: The cause of a failed load is told
+    Given the model "bad" is "fake:bad?fail_load=<code>"
+    And the hive is running
+    When I preload pool "pool-0" with model "bad"
+    Then pool "pool-0" should become "unready"
+    And pool "pool-0" should tell the cause "<code>"
+    And the readiness of the hive should name pool "pool-0" and "unready"
+
+    Examples:
+      | code                     |
+      | gguf_truncated           |
+      | unsupported_architecture |
+
+  @OC-POOL-3070
+  Scenario: A drained pool goes offline and leaves no process
+    Given the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When I drain pool "pool-0" within 1 s
+    Then pool "pool-0" should become "offline"
+    And the last drain of pool "pool-0" should have cancelled 0 jobs
+    And no process of pool "pool-0" should be left
+    And no handoff file should exist
+
+  @OC-POOL-3070
+  Scenario: A pool that is deleted is forgotten
+    Given the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When I delete pool "pool-0"
+    Then pool "pool-0" should be unknown
+    And no process of pool "pool-0" should be left
+
+  @OC-POOL-3071
+  Scenario: A reload puts another model in place
+    Given the model "other" is "fake:other"
+    And the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When I reload pool "pool-0" with model "other"
+    Then the last reload of pool "pool-0" should be "reloaded"
+    And pool "pool-0" should serve model "other"
+
+  @OC-POOL-3071
+  Scenario: A reload that fails restores the running model
+    Given the model "bad" is "fake:bad?fail_load=gguf_truncated"
+    And the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When I reload pool "pool-0" with model "bad"
+    Then the last reload of pool "pool-0" should be "rolled_back"
+    And pool "pool-0" should serve model "llama-3.1-8b-instruct"
+
+  @OC-POOL-3072
+  Scenario: An idle pool unloads, and loads again when it is wanted
+    Given the hive is running
+    When I preload pool "pool-0" with model "llama-3.1-8b-instruct" that unloads after 1 idle seconds
+    Then pool "pool-0" should become "ready"
+    And pool "pool-0" should become "idle"
+    And no process of pool "pool-0" should be left
+    When I preload pool "pool-0"
+    Then pool "pool-0" should become "ready"
+
+  @OC-POOL-3090
+  Scenario Outline: A bad request is refused and says why
+    Given the hive is running
+    When I ask <method> <path>
+    Then the answer should be an error "<code>" with status <status>
+
+    Examples:
+      | method | path                     | code           | status |
+      | GET    | /v2/pools/none           | pool_not_found | 404    |
+      | POST   | /v2/pools/none/preload   | pool_not_found | 404    |

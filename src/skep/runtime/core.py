@@ -281,8 +281,12 @@ class EngineCore:
         self.prefill_jobs = frozenset((job.id,))
         try:
             event = self.lane.embed(job, in_flight=self._flies)
-        except DecodeAborted:
-            self.fail(job, Cancelled("the job was cancelled", job_id=job.id), event=JobEvent.CANCEL)
+        except (
+            DecodeAborted
+        ):  # If it was this job that was cancelled, that command comes before the next step.
+            self.counters.interrupted += 1
+            job.advance(JobEvent.PREEMPTED)
+            self.lane.waiting.appendleft(job)
         except SkepError as error:
             self.fail(job, error)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from skep.errors.runtime import DecodeFailed
+from skep.errors.runtime import DecodeAborted, DecodeFailed
 from skep.runtime.backend import BackendModel, BackendSession, Row
 from skep.runtime.job import Job
 from skep.runtime.options import EngineOptions
@@ -50,6 +50,10 @@ class EmbeddingLane:
             rows = [Row(token, at, 0, wants_logits=True) for at, token in enumerate(prompt)]
             session.decode(rows)
             vector = session.embedding(0)
+        except DecodeAborted:
+            session.resume()
+            session.sequence_remove(0, 0, -1)
+            raise
         except BaseException:
             self.close()  # Whatever state it is in: the next text gets a fresh one.
             raise

@@ -319,6 +319,7 @@ class Engine:
         inbox = self._inbox
         while not inbox.empty():
             inbox.get_nowait()()
+        self._core.flush()  # Ends are told now, not after a step that may be long.
 
     def _tell_idle(self) -> None:
         if self._core.jobs:

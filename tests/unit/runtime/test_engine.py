@@ -208,6 +208,19 @@ async def test_an_encoder_embeds_and_refuses_to_generate() -> None:
         assert engine.check_integrity()
 
 
+async def test_an_embedding_in_flight_can_be_cancelled_and_an_interrupted_one_goes_on() -> None:
+    async with running(load(row_delay_us=20_000)) as engine:
+        jobs = [engine.embed(EmbeddingRequest(job_id=name, prompt=(1,) * 30)) for name in ("goes", "stays")]
+        await until(lambda: "goes" in engine._core.prefill_jobs)
+        jobs[0].cancel()
+        (end,) = await events_of(jobs[0])
+        assert isinstance(end.error, Cancelled)
+        await until(lambda: "stays" in engine._core.prefill_jobs)
+        engine._core.interrupt()
+        (event,) = await events_of(jobs[1])
+        assert isinstance(event, Embedded)
+
+
 # Many
 
 

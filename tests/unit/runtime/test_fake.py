@@ -1,5 +1,8 @@
 """The fake's own script: delays, faults, memory, and text that shows a wrong cache."""
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -144,6 +147,18 @@ def test_another_failure_can_be_named_and_repeated() -> None:
             decode_one(session, 0)
     decode_one(session, 0)
     session.close()
+
+
+def test_a_scripted_abort_ends_the_process_as_an_assert_of_the_library_would() -> None:
+    code = (
+        "from pathlib import Path; from skep.runtime.fake import FakeBackend; "
+        "from skep.runtime.backend import LoadOptions, Row, SessionOptions; "
+        "s = FakeBackend().load(Path('fake:x?abort_after=2'), LoadOptions()).open_session(SessionOptions()); "
+        "s.decode([Row(1, 0, 0, True)]); print('one', flush=True); s.decode([Row(1, 1, 0, True)]); print('two')"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert child.stdout == "one\n"
+    assert child.returncode == -signal.SIGABRT
 
 
 def test_a_hanging_decode_comes_back_when_it_is_interrupted() -> None:

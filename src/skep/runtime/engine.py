@@ -317,6 +317,8 @@ class Engine:
 
     def _read_inbox(self) -> None:
         inbox = self._inbox
+        if inbox.empty():
+            return
         while not inbox.empty():
             inbox.get_nowait()()
         self._core.flush()  # Ends are told now, not after a step that may be long.

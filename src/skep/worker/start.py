@@ -24,11 +24,6 @@ from skep.worker.service import Service
 
 PROOF_TEXT = "Hi"
 PROOF_JOB = "start-proof"
-EMBEDDING_ARCHITECTURES = frozenset({
-    "bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert",
-    "gemma-embedding", "t5encoder",
-})  # fmt: skip
-"""Encoders, which give vectors and no tokens (llama.cpp, src/llama-arch.cpp)."""
 
 
 def served_name(options: WorkerOptions) -> str:
@@ -117,10 +112,9 @@ async def prove(service: Service) -> None:
     """Take one token out of the engine, or a vector when the model gives none. Raises: the job's error."""
     engine = service.engine
     tokens = tuple(engine.model.tokenize(PROOF_TEXT)) or (0,)
-    is_encoder = engine.model.info.architecture in EMBEDDING_ARCHITECTURES
     try:
         async with asyncio.timeout(service.options.start_s):
-            if is_encoder:
+            if engine.model.info.only_embeds:
                 job = engine.embed(EmbeddingRequest(job_id=PROOF_JOB, prompt=tokens))
             else:
                 sampling = SamplingParams(temperature=0.0, seed=0)

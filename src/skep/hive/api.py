@@ -16,6 +16,7 @@ from litestar.response import Stream
 from skep import __version__
 from skep.errors import InvalidInput
 from skep.hive.core import Core
+from skep.hive.declared import Wish
 from skep.hive.devices.cpu import cores
 from skep.hive.view import pool_view
 from skep.process import log as logs
@@ -43,7 +44,7 @@ LINES_DEFAULT, LINES_MAX = 100, 10_000
 EVENT_STREAM = "text/event-stream"
 
 PoolId = Annotated[str, Parameter(description="The pool's id", pattern=ID_PATTERN, max_length=64)]
-Lines = Annotated[int, Parameter(query="lines", ge=0, le=LINES_MAX, description="How many of the last lines")]
+Lines = Annotated[int, Parameter(ge=0, le=LINES_MAX, description="How many of the last lines")]
 
 
 @get("/health", summary="Whether the daemon runs; needs no token", tags=["hive"])
@@ -87,7 +88,8 @@ async def pools(core: Core) -> PoolList:
 @post("/v2/pools", summary="Declare a pool", tags=["pools"], status_code=202)
 async def declare(core: Core, data: JSONBody[DeclareRequest]) -> Accepted:
     """Declaring the same again changes nothing; a changed declaration of a loaded pool takes effect by a reload."""
-    pool = await core.pools.declare(data.pool, generation=data.generation)
+    wish = Wish.LOADED if data.preload else Wish.OFFLINE
+    pool = await core.pools.declare(data.pool, generation=data.generation, wish=wish)
     if data.preload:
         await pool.preload()
     return accepted(pool.id, "declare", pool.state)
@@ -148,7 +150,7 @@ async def reset(core: Core, pool_id: PoolId) -> Accepted:
 async def remove(
     core: Core,
     pool_id: PoolId,
-    deadline_ms: Annotated[int, Parameter(query="deadline_ms", ge=0, le=86_400_000)] = 30_000,
+    deadline_ms: Annotated[int, Parameter(ge=0, le=86_400_000)] = 30_000,
 ) -> Accepted:
     """Jobs get until the deadline."""
     found = await core.pools.remove(pool_id, deadline_ms / 1000)
@@ -171,7 +173,7 @@ async def events(
     core: Core,
     pool_id: PoolId,
     request: Request[Any, Any, Any],
-    follow: Annotated[bool, Parameter(query="follow", description="false: what is kept, then end")] = True,
+    follow: Annotated[bool, Parameter(description="false: what is kept, then end")] = True,
 ) -> Stream:
     """Kept events first, then new ones; `Last-Event-ID` resumes after one."""
     log = core.pools.get(pool_id).events
@@ -197,8 +199,8 @@ async def pool_logs(
     core: Core,
     pool_id: PoolId,
     lines: Lines = LINES_DEFAULT,
-    follow: Annotated[bool, Parameter(query="follow", description="Go on with new lines")] = False,
-    replica: Annotated[str | None, Parameter(query="replica", max_length=64)] = None,
+    follow: Annotated[bool, Parameter(description="Go on with new lines")] = False,
+    replica: Annotated[str | None, Parameter(max_length=64)] = None,
 ) -> Stream:
     """Each event's name is the replica's id. Also of replicas that are gone."""
     core.pools.get(pool_id)

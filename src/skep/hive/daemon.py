@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from skep.errors import SkepError
 from skep.errors.hive import HiveRunning
 from skep.hive.api import make_api
 from skep.hive.core import Core
@@ -48,6 +49,21 @@ class Hive:
 
 @asynccontextmanager
 async def running(settings: HiveSettings, listener: socket.socket) -> AsyncGenerator[Hive]:
+    """Yield a hive, as `_running`; an error that stands alone in its group is raised as itself."""
+    try:
+        async with _running(settings, listener) as hive:
+            yield hive
+    except BaseExceptionGroup as group:
+        alone: BaseException = group
+        while isinstance(alone, BaseExceptionGroup) and len(alone.exceptions) == 1:
+            alone = alone.exceptions[0]
+        if isinstance(alone, SkepError):
+            raise alone from None
+        raise
+
+
+@asynccontextmanager
+async def _running(settings: HiveSettings, listener: socket.socket) -> AsyncGenerator[Hive]:
     """Yield a hive that serves on `listener`; on leaving, stop every worker within the shutdown's grace.
 
     Raises: HiveRunning, StoreUnavailable, StoreBroken, InvalidMask and what else is wrong with a declared pool.
@@ -109,10 +125,8 @@ async def _restore(node: Node, pools: Pools, store: DeclaredStore) -> dict[str, 
         else:
             pools.restore(one)
     for spec in node.settings.pools:
-        is_new = spec.id not in pools.by_id
-        pool = await pools.declare(spec, generation=_generation(pools, spec.id), source=Source.CONFIG)
-        if is_new:
-            await pool.wish(Wish.LOADED)
+        generation = _generation(pools, spec.id)
+        await pools.declare(spec, generation=generation, source=Source.CONFIG, wish=Wish.LOADED)
     wanted = [one.id for one in pools.ordered() if one.declared.wish is Wish.LOADED]
     await _end_unwanted(inheritance.adoptable, pools)
     return {pool_id: inheritance.adoptable.get(pool_id, {}) for pool_id in wanted}

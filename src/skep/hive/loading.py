@@ -8,7 +8,7 @@ from skep.errors import SkepError
 from skep.errors.hive import DoesNotFit
 from skep.hive import crash
 from skep.hive.launching import Running
-from skep.hive.plan import Plan, make_plan, require_fit
+from skep.hive.plan import Plan, make_plan, require_fit, resolve_mask
 from skep.hive.steps import Step, reached
 from skep.lifecycle.pool import PoolEvent
 from skep.provision.progress import Progress
@@ -55,6 +55,9 @@ async def provision(pool: "Pool", spec: PoolSpec) -> Plan:
 
     async with pool.node.provisioning:
         try:
+            if not pool.mask.ids:
+                await pool.node.inventory.refresh()
+                pool.mask = resolve_mask(spec, pool.node.inventory)
             return await make_plan(
                 pool.node.settings,
                 spec,
@@ -83,7 +86,7 @@ async def _plan(pool: "Pool", adoptable: dict[str, Running]) -> Plan:
 async def remember(pool: "Pool", plan: Plan) -> None:
     """Store the plan before anything is started from it, so that a successor can adopt what is."""
     pool.plan = plan
-    pool.declared = msgspec.structs.replace(pool.declared, plan=plan)
+    pool.declared = msgspec.structs.replace(pool.declared, plan=plan, mask=pool.mask.ids)
     await pool.store.put(pool.declared)
 
 

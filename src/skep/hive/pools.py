@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.errors.hive import ForbiddenReference, PoolNotFound, StaleGeneration
+from skep.errors.hive import ForbiddenReference, InvalidMask, PoolNotFound, StaleGeneration
 from skep.hive.declared import Declared, DeclaredStore, Source, Wish
 from skep.hive.devices.inventory import DeviceChange, DeviceEvent
 from skep.hive.node import Node
@@ -44,8 +44,10 @@ class Pools:
         """Return every pool, by id."""
         return [self.by_id[one] for one in sorted(self.by_id)]
 
-    async def declare(self, spec: PoolSpec, *, generation: int = 0, source: Source = Source.API) -> Pool:
-        """Declare a pool, or change one that is not loaded; declaring the same again changes nothing.
+    async def declare(
+        self, spec: PoolSpec, *, generation: int = 0, source: Source = Source.API, wish: Wish = Wish.OFFLINE
+    ) -> Pool:
+        """Declare a pool, or change one; declaring the same again changes nothing. `wish` counts for a new one.
 
         A changed declaration of a loaded pool takes effect by a reload.
         Raises: StaleGeneration, InvalidMask, EngineUnknown, ForbiddenReference, InvalidInput, StoreUnavailable.
@@ -61,10 +63,10 @@ class Pools:
             find_engine(self.node.settings, spec)
             if source is Source.API:
                 self._check_reference(spec)
-            mask = resolve_mask(spec, self.node.inventory)
+            mask = self._mask(spec, source)
             if present is not None:
                 return await self._change(present, spec, mask, generation, source)
-            declared = Declared(spec=spec, mask=mask.ids, generation=generation, source=source)
+            declared = Declared(spec=spec, mask=mask.ids, generation=generation, source=source, wish=wish)
             await self.store.put(declared)
             reached(Step.DECLARATION_STORED, pool_id=spec.id)
             return self.restore(declared)
@@ -154,6 +156,15 @@ class Pools:
             del self.by_id[pool.id]
             self.node.metrics.forget(pool.id)
         self.node.changed.set()
+
+    def _mask(self, spec: PoolSpec, source: Source) -> DeviceMask:
+        """Resolve the mask; a configured pool whose devices are not here yet is resolved when it is loaded."""
+        try:
+            return resolve_mask(spec, self.node.inventory)
+        except InvalidMask:
+            if source is Source.CONFIG:
+                return DeviceMask(())
+            raise
 
     def check_model(self, pool: Pool, model: str | None) -> None:
         """Refuse a model that an API call may not name. Raises: ForbiddenReference, InvalidInput."""

@@ -142,6 +142,7 @@ class Place:
             "runtime_dir": str(self.runtime),
             "node_id": "node-t",
             "probe_interval_s": 0.2,
+            "discover_interval_s": 0.2,
             **hive,
         }
         lines = ["[hive_daemon]", *(f"{name} = {json.dumps(value)}" for name, value in settings.items())]

@@ -16,7 +16,9 @@ from skep.hive.steps import KILL_VARIABLE, Step
 
 SEED = int(os.environ.get("SKEP_SEED", "20260101"))
 RUNS = int(os.environ.get("SKEP_KILL_RUNS", "1000"))
+ADOPTING = [Step.PROVED, Step.HANDOFF_WRITTEN, Step.SERVING]
 VERBS = {
+    "adopt": ADOPTING,
     "preload": [step for step in Step if step.value.split(".")[0] in ("declare", "preload", "start")],
     "drain": [step for step in Step if step.value.split(".")[0] in ("drain", "stop")],
     "reload": [
@@ -68,8 +70,14 @@ def run(place, pool_toml, foreign, verb: str, step: Step) -> None:
     replicas = 2
     place.configure(pool_toml(model="fake:one", replicas=replicas))
     files = leave_foreign_files(place, foreign.pid)
-    armed = {KILL_VARIABLE: step.value}
-    if verb == "preload":
+    # A hive that takes over passes these steps once for each replica that it adopts, before it is asked for anything.
+    again = replicas + 1 if verb == "reload" and step in ADOPTING else 1
+    armed = {KILL_VARIABLE: f"{step.value}:{again}"}
+    if verb == "adopt":
+        first = place.start()
+        first.until_ready()
+        first.kill()
+    if verb in ("preload", "adopt"):
         victim = place.start(wait=False, **armed)
     else:
         first = place.start()

@@ -105,26 +105,32 @@ class Capture:
         self.cells = CELLS_OVERHEAD + len(self.codes) + len(self.least) * (2 + len(self.parts))
 
     def _copy(self, placement: Placement) -> None:
+        """Copy what may change: the verdicts of the evaluated nodes, from `start` on, and the scores of the feasible."""
         verdicts, slots, codes = placement.verdicts, self.slots, placement.codes
-        if isinstance(codes, list):
-            self.codes: Any = codes[:]
+        if isinstance(slots, slice):
+            self.codes: Any = ()
+        elif len(codes) < self.nodes:
+            self.codes = codes
+        else:
+            end = self.start + self.evaluated
+            whole = codes[self.start : end]
+            if end > self.nodes:
+                wrapped = codes[: end - self.nodes]
+                whole = whole + wrapped if isinstance(codes, list) else np.concatenate((whole, wrapped))
+            self.codes = whole if isinstance(codes, list) else whole.copy()
+        if isinstance(verdicts.least, list):
             self.least: Any = [verdicts.least[slot] for slot in slots]
             self.balanced: Any = [verdicts.balanced[slot] for slot in slots]
             return
-        if isinstance(slots, slice):
-            self.codes = ()
-            self.least, self.balanced = verdicts.least[slots].copy(), verdicts.balanced[slots].copy()
-            return
-        at = np.asarray(slots, dtype=np.int64)
-        self.codes = codes.copy() if codes is verdicts.codes else codes
-        self.least, self.balanced = verdicts.least[at], verdicts.balanced[at]
+        at: Any = slots if isinstance(slots, slice) else np.asarray(slots, dtype=np.int64)
+        self.least, self.balanced = verdicts.least[at].copy(), verdicts.balanced[at].copy()
 
     def explained(self) -> Decision:
         """Put the capture into words."""
         rejections = {}
         for at in range(self.evaluated if len(self.codes) else 0):
             slot = (self.start + at) % self.nodes
-            code = int(self.codes[slot])
+            code = int(self.codes[at])
             if code and self.names[slot] != self.node:
                 rejections[self.names[slot]] = self._rejection(code)
         return Decision(

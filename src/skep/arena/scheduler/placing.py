@@ -26,7 +26,10 @@ SHAPES_KEPT_MIN = 64
 
 
 class Placement:
-    """What a cycle came to. `slot` is -1 when no node is feasible; `slots` are those that were scored."""
+    """What a cycle came to. `slot` is -1 when no node is feasible; `slots` are those that were scored.
+
+    `codes` are of all slots; of the one slot `start` when only the node that a pod is nominated to was looked at.
+    """
 
     __slots__ = (
         "codes",
@@ -158,7 +161,7 @@ class Placer:
         return placement
 
     def _only(self, verdicts: Verdicts, slot: int) -> Placement:
-        placement = Placement(verdicts, verdicts.codes, self.next_start)
+        placement = Placement(verdicts, [0], slot)
         placement.slot, placement.slots = slot, [slot]
         placement.evaluated = placement.feasible = placement.ties = 1
         return placement

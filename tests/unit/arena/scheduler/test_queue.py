@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skep.arena.embedded import EmbeddedCluster
+from skep.arena.profile import Profile
 from skep.arena.scheduler.queue import SchedulingQueue, backoff_us
 
 
@@ -124,3 +125,20 @@ def test_the_queue_pops_every_pod_once_in_order(entries, data):
         key=lambda uid: (-entries[uid][0], entries[uid][1], uid),
     )
     assert popped == expected
+
+
+@pytest.mark.parametrize("vector_from", [1, 1000], ids=["arrays", "lists"])
+def test_a_pod_that_goes_to_its_nominated_node_is_explained_by_that_node_alone(vector_from):
+    nodes = [node("n0", cpu="1"), node("n1", cpu="2")]
+    cluster = EmbeddedCluster(nodes, profile=Profile(vector_from=vector_from))
+    cluster.apply(pod("low", cpu="2", priority=1))
+    cluster.run_until(10)
+    cluster.apply(pod("high", cpu="2", priority=9))
+    cluster.run_until(10)
+    first = cluster.explain("default/high")
+    assert (first.outcome, first.node, first.victims) == ("nominated", "n1", ("default/low",))
+    cluster.run_until(60)
+    then = cluster.explain("default/high")
+    assert (then.outcome, then.node, then.attempt, then.evaluated) == ("scheduled", "n1", 2, 1)
+    assert then.rejections == {}
+    assert set(then.scores) == {"n1"}

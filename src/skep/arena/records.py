@@ -92,6 +92,8 @@ class Records:
             self._raise_failure()
             with locked(self.folder):
                 self._append_whole(line)
+            if self._is_dirty:
+                return
             self._is_dirty = True
             if self._syncer is None:
                 self._syncer = threading.Thread(

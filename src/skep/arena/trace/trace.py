@@ -5,6 +5,7 @@ Events stay raw until somebody asks for one. For traces that do not fit into mem
 
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -24,25 +25,37 @@ class Trace:
     """A trace as its raw pieces. `name` is for messages only; two traces of the same bytes are equal."""
 
     def __init__(
-        self, *, name: str, head: bytes, events: tuple[bytes, ...], tail: bytes, sections: Mapping[str, bytes]
+        self,
+        *,
+        name: str,
+        head: bytes,
+        events: tuple[bytes, ...],
+        tail: bytes,
+        sections: Mapping[str, bytes],
+        keys: tuple[str, ...],
     ) -> None:
         self.name = name
         self.events = events
         self._head = head
         self._tail = tail
         self._sections = dict(sections)
+        self.keys = keys
+        """Every top-level key, `events` among them, in the file's order."""
 
     @classmethod
     def parse(cls, data: bytes, name: str = "trace") -> "Trace":
         """Cut bytes into a trace. Raises: TraceUnreadable and the causes below it."""
         head, tail, events = bytearray(), bytearray(), []
         sections: dict[str, bytes] = {}
+        keys: list[str] = []
         is_before_events = True
         for piece in scan(io.BytesIO(data), name):
             if piece.kind == "event":
                 is_before_events = False
                 events.append(piece.raw)
                 continue
+            if piece.kind == "key":
+                keys.append(str(piece.key))
             if piece.kind == "value":
                 sections[str(piece.key)] = piece.raw
             if piece.kind == "events":
@@ -50,7 +63,14 @@ class Trace:
                 is_before_events = False
                 continue
             (head if is_before_events else tail).extend(piece.raw)
-        return cls(name=name, head=bytes(head), events=tuple(events), tail=bytes(tail), sections=sections)
+        return cls(
+            name=name,
+            head=bytes(head),
+            events=tuple(events),
+            tail=bytes(tail),
+            sections=sections,
+            keys=tuple(keys),
+        )
 
     @classmethod
     def build(
@@ -120,7 +140,12 @@ class Trace:
         for position, event in changed.items():
             events[position] = encode_event(event)
         return Trace(
-            name=self.name, head=self._head, events=tuple(events), tail=self._tail, sections=self._sections
+            name=self.name,
+            head=self._head,
+            events=tuple(events),
+            tail=self._tail,
+            sections=self._sections,
+            keys=self.keys,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -136,13 +161,15 @@ class Trace:
 def read_trace(path: Path) -> Trace:
     """Read a trace file whole. Raises: TraceNotFound, TraceUnreadable and the causes below it."""
     try:
-        size = path.stat().st_size
-        if size > TRACE_BYTES_MAX:
-            raise TraceUnreadable(
-                f"{path}: {size} bytes; more than {TRACE_BYTES_MAX} are streamed, not held: see `skep arena trace --help`",
-                where=str(path),
-            )
-        data = path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > TRACE_BYTES_MAX:
+                raise TraceUnreadable(
+                    f"{path}: {size} bytes; more than {TRACE_BYTES_MAX} are streamed, not held: "
+                    "see `skep arena trace --help`",
+                    where=str(path),
+                )
+            data = file.readall()
     except FileNotFoundError:
         raise TraceNotFound(
             f"no trace at {path}; `skep arena trace generate {path}` makes one", path=str(path)

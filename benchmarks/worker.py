@@ -54,13 +54,13 @@ def cpu_s(pid: int) -> float:
 # The servers ---------------------------------------------------------------------------------------------------------
 
 
-def serve_reference(model: str, port: int, threads: int) -> None:
+def serve_reference(model: str, port: int, threads: int, slots: int, context: int) -> None:
     """Run the reference in this process: the library's own HTTP server."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = model
-    params.n_parallel, params.n_ctx = SLOTS, SLOTS * CONTEXT
+    params.n_parallel, params.n_ctx = slots, slots * context
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.port, params.warmup = port, True
     server = xllamacpp.Server(params)
@@ -113,7 +113,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def skep_worker(model: str, threads: int, folder: Path) -> Iterator[Server]:
+def skep_worker(model: str, threads: int, folder: Path, extra: tuple[str, ...] = ()) -> Iterator[Server]:
     port, log = free_port(), folder / "skep.log"
     argv = [sys.executable, "-m", "skep.cli.main", "worker", "--model", model, "--port", str(port)]
     argv += [
@@ -126,7 +126,7 @@ def skep_worker(model: str, threads: int, folder: Path) -> Iterator[Server]:
         "--served-name",
         "m",
     ]
-    with process(argv, log) as child:
+    with process([*argv, *extra], log) as child:
         yield wait_ready("skep", child, port, log)
 
 
@@ -143,6 +143,7 @@ def reference(model: str, threads: int, folder: Path) -> Iterator[Server]:
         "--threads",
         str(threads),
     ]
+    argv += ["--slots", str(SLOTS), "--context", str(CONTEXT)]
     with process(argv, log) as child:
         yield wait_ready("reference", child, port, log)
 
@@ -351,6 +352,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--serve-reference", type=int, default=0, metavar="PORT", help=argparse.SUPPRESS)
+    parser.add_argument("--slots", type=int, default=SLOTS, help=argparse.SUPPRESS)
+    parser.add_argument("--context", type=int, default=CONTEXT, help=argparse.SUPPRESS)
     parser.add_argument("--probe-health", type=int, default=0, metavar="PORT", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -358,7 +361,7 @@ def arguments() -> argparse.Namespace:
 if __name__ == "__main__":
     given = arguments()
     if given.serve_reference:
-        serve_reference(given.model, given.serve_reference, given.threads)
+        serve_reference(given.model, given.serve_reference, given.threads, given.slots, given.context)
     if given.probe_health:
         probe_health(given.probe_health)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -125,6 +125,15 @@ class Placer:
             code = affinity.code_at(slot)
         return code
 
+    def is_local(self, cls: PodClass) -> bool:
+        """True when other pods can turn the class away from a node by their requests alone."""
+        spread, affinity = self.plans(cls)
+        return (
+            not cls.template.host_ports
+            and (spread is None or not spread.hard)
+            and (affinity is None or not affinity.filters)
+        )
+
     def code_with(self, cls: PodClass, node: NodeState, guests: Sequence[PodClass]) -> int:
         """Return the verdict on a node both with `guests` on it and without: the first that fails."""
         if not guests:

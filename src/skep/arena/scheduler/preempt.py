@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from skep.arena.rng import Rng
 from skep.arena.scheduler.classes import PodClass
+from skep.arena.scheduler.filters import fit_code
 from skep.arena.scheduler.placing import Nominated, Placement, Placer
 from skep.arena.scheduler.plugins import UNRESOLVABLE
 from skep.arena.state import NodeState, PodState
@@ -80,13 +81,15 @@ class Preemptor:
         classes = self._classes
         if not any(classes[id_].priority < pod.priority for id_ in node.all):
             return None
-        lower = [self._pods[uid] for uid in node.pods if self._pods[uid].priority < pod.priority]
+        lower = [victim for uid in node.pods if (victim := self._pods[uid]).priority < pod.priority]
         guests = [
             other
             for uid, other in nominated.get(node.id, ())
             if uid != pod.uid and other.priority >= cls.priority
         ]
         lower.sort(key=_importance)
+        if not guests and self._placer.is_local(cls):
+            return self._try_resources(cls, node, lower, budgets)
         table = self._placer.table
         gone: dict[int, PodState] = {}
         for victim in lower:
@@ -103,6 +106,27 @@ class Preemptor:
         finally:
             for victim in gone.values():
                 self._put_back(node, victim)
+
+    def _try_resources(
+        self, cls: PodClass, node: NodeState, lower: list[PodState], budgets: Sequence[Budget]
+    ) -> Candidate | None:
+        """Do the same by arithmetic on the node's row, for a pod that nothing but resources can turn away."""
+        row, cap = node.row[:], self._placer.table.caps[node.slot]
+        for victim in lower:
+            _shift(row, self._classes[victim.cls], -1)
+        if fit_code(cls, row, cap):
+            return None
+        breaking, fitting = self._split(lower, budgets)
+        gone: set[int] = set()
+        violations = 0
+        for group, weighs in ((breaking, 1), (fitting, 0)):
+            for victim in group:
+                _shift(row, self._classes[victim.cls], 1)
+                if fit_code(cls, row, cap):
+                    _shift(row, self._classes[victim.cls], -1)
+                    gone.add(victim.uid)
+                    violations += weighs
+        return Candidate(node, tuple(victim for victim in lower if victim.uid in gone), violations)
 
     def _put_back(self, node: NodeState, victim: PodState) -> None:
         cls = self._classes[victim.cls]
@@ -157,6 +181,11 @@ class Preemptor:
             len(victims),
             -earliest,
         )
+
+
+def _shift(row: list[int], cls: PodClass, sign: int) -> None:
+    for column, amount in cls.deltas:
+        row[column] += sign * amount
 
 
 def _importance(pod: PodState) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 
 import pytest
 from hypothesis import given
@@ -142,3 +143,23 @@ def test_a_pod_that_goes_to_its_nominated_node_is_explained_by_that_node_alone(v
     assert (then.outcome, then.node, then.attempt, then.evaluated) == ("scheduled", "n1", 2, 1)
     assert then.rejections == {}
     assert set(then.scores) == {"n1"}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_preemption_by_arithmetic_and_by_trying_choose_the_same_victims(seed, monkeypatch):
+    def story():
+        rng = random.Random(seed)
+        cluster = EmbeddedCluster([node(f"n{at}", cpu=str(rng.randrange(1, 5))) for at in range(6)], seed)
+        budget = {"minAvailable": 2, "selector": {"matchLabels": {"app": "kept"}}}
+        cluster.apply({"kind": "PodDisruptionBudget", "metadata": {"name": "b"}, "spec": budget})
+        for at in range(40):
+            manifest = pod(f"p{at}", cpu=f"{rng.choice([300, 700, 1000])}m", priority=rng.randrange(4))
+            manifest["metadata"]["labels"] = {"app": rng.choice(["kept", "free"])}
+            cluster.apply(manifest)
+            cluster.run_until(cluster.now_s + rng.choice([0, 2]))
+        assert any(b'"Preempted"' in line for line in cluster.events())
+        return cluster.digest()
+
+    fast = story()
+    monkeypatch.setattr("skep.arena.scheduler.placing.Placer.is_local", lambda _self, _cls: False)
+    assert story() == fast

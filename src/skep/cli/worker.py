@@ -6,7 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-Model = Annotated[str, typer.Option(help="A GGUF file, or fake:NAME with --backend fake.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="A GGUF file, hf:owner/repo/file, https://…#sha256=…, or fake:NAME with --backend fake."
+    ),
+]
 WorkerId = Annotated[str, typer.Option(help="How this worker is named in health and logs.")]
 ServedName = Annotated[str, typer.Option(help="The name in /v1/models; the file's stem without one.")]
 Alias = Annotated[list[str] | None, typer.Option(help="Another name that requests may use; may be repeated.")]

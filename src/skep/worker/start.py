@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, cast
 
 from skep.errors import InternalFault, InvalidConfig, SkepError
@@ -17,6 +17,7 @@ from skep.runtime.options import EngineOptions
 from skep.runtime.request import EmbeddingRequest, Failed, Finished, GenerationRequest
 from skep.runtime.sampling import SamplingParams
 from skep.runtime.templates import template_of
+from skep.spec.model import parse_ref
 from skep.worker.devices import check_split, resolve
 from skep.worker.options import WorkerOptions
 from skep.worker.reasoning import thinks
@@ -24,6 +25,7 @@ from skep.worker.service import Service
 
 PROOF_TEXT = "Hi"
 PROOF_JOB = "start-proof"
+REMOTE = ("hf:", "https://", "http://")
 
 
 def served_name(options: WorkerOptions) -> str:
@@ -32,7 +34,22 @@ def served_name(options: WorkerOptions) -> str:
         return options.served_name
     if options.model.startswith("fake:"):
         return options.model.removeprefix("fake:").partition("?")[0] or "fake"
+    if options.model.startswith(REMOTE):
+        ref = parse_ref(options.model)
+        return PurePosixPath(ref.file or ref.path).stem
     return Path(options.model).stem
+
+
+async def _local_path(model: str) -> Path:
+    """Return the path of a model's file, brought here first when it is somewhere else."""
+    if not model.startswith(REMOTE):
+        return Path(model)
+    from skep.provision.model import (
+        ensure_model,
+    )  # Not needed by a worker that a hive starts, and costs its start.
+    from skep.spec.folders import folders
+
+    return await ensure_model(parse_ref(model), root=folders(os.environ).models)
 
 
 def claim_devices(options: WorkerOptions) -> tuple[int, ...]:
@@ -63,11 +80,12 @@ async def open_engine(service: Service, on_progress: Callable[[float], None]) ->
         with suppress(RuntimeError):  # As below.
             loop.call_soon_threadsafe(on_progress, share)
 
+    path = await _local_path(options.model)
     loading: asyncio.Future[BackendModel] = loop.create_future()
 
     def load() -> None:
         try:
-            found = _load(options, devices, progress)
+            found = _load(options, path, devices, progress)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits
             _tell(loop, loading, error=error)
         else:
@@ -159,7 +177,7 @@ def engine_options(options: WorkerOptions) -> EngineOptions:
 
 
 def _load(
-    options: WorkerOptions, devices: tuple[int, ...], progress: Callable[[float], None]
+    options: WorkerOptions, path: Path, devices: tuple[int, ...], progress: Callable[[float], None]
 ) -> BackendModel:
     load = LoadOptions(
         devices=devices,
@@ -167,7 +185,7 @@ def _load(
         split=options.split,
         lora_adapters=options.lora,
     )
-    return open_backend(options.backend).load(Path(options.model), load, on_progress=progress)
+    return open_backend(options.backend).load(path, load, on_progress=progress)
 
 
 def _template_source(options: WorkerOptions) -> str | None:

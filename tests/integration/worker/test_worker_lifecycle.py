@@ -1,10 +1,13 @@
 """The process: honest readiness, failed starts, draining, and every way to die."""
 
 import asyncio
+import hashlib
+import http.server
 import json
 import os
 import signal
 import sys
+import threading
 
 import aiohttp
 import pytest
@@ -224,6 +227,39 @@ async def test_many_starts_give_everything_back():
     for _ in range(3):
         async with await WorkerHarness.start(TINY) as worker:
             assert (await worker.health())["resident"]
+
+
+@pytest.fixture
+def file_server(tmp_path):
+    """An HTTP server over a folder; gives the folder and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_model_that_is_elsewhere_is_brought_here_first(start_worker, file_server, tmp_path):
+    folder, address = file_server
+    (folder / "far.gguf").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    home = {"SKEP_HOME": str(tmp_path / "home")}
+    worker = await start_worker(f"{address}/far.gguf#sha256={digest}", backend="fake", env=home)
+    assert (await worker.health())["model"] == "far"
+    with pytest.raises(WorkerSpawnFailed) as caught:
+        await WorkerHarness.start(f"{address}/far.gguf#sha256={'0' * 64}", backend="fake", env=home)
+    assert caught.value.cause == "checksum_mismatch"
 
 
 async def test_a_missing_model_is_a_failed_spawn_in_the_harness():

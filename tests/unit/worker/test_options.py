@@ -35,6 +35,8 @@ def test_values_out_of_range_are_refused(fields):
         ("fake:demo?x=1", "", "demo"),
         ("fake:", "", "fake"),
         ("a.gguf", "bee", "bee"),
+        ("hf:o/r/sub/file-q4.gguf@main", "", "file-q4"),
+        ("https://x.test/m/big.gguf#sha256=" + "0" * 64, "", "big"),
     ],
 )
 def test_names(model, given, name):

@@ -33,6 +33,7 @@ from skep.runtime.slots import PrefixCache
 from skep.runtime.text import Pieces, TextStream
 
 EXPIRY_CHECK_S = 0.05
+PARK_AFTER_S = 0.5
 _log = logging.getLogger(__name__)
 _NOBODY: frozenset[str] = frozenset()
 
@@ -105,11 +106,17 @@ class EngineCore:
         """The reader of a paused job has made room."""
         if job.state is not JobState.PAUSED or not job.outbox.has_room:
             return
-        seq = next(seq for seq in self.roster.paused if seq.job is job)
+        roster = self.roster
+        seq = next(seq for seq in (*roster.paused, *roster.parked) if seq.job is job)
         job.advance(JobEvent.CONSUMER_BACK)
         job.outbox.is_paused = False
-        self.roster.paused.remove(seq)
-        self.roster.sort_in(seq)
+        if seq.slot is None:
+            job.advance(JobEvent.PREEMPTED)
+            roster.parked.remove(seq)
+            roster.preempted.append(seq)
+        else:
+            roster.paused.remove(seq)
+            roster.sort_in(seq)
 
     def give_up(self, fault: SkepError) -> None:
         """Fail every job, now and from now on."""
@@ -168,10 +175,25 @@ class EngineCore:
     # Admission -----------------------------------------------------------------------------------------------------
 
     def _can_admit(self) -> bool:
-        return not self.is_tight and any(slot.sequence is None for slot in self.roster.slots)
+        return not self.is_tight and self.roster.has_idle_slot
+
+    def _park(self, now: float) -> None:
+        """Where everybody waits for readers that stay behind, the one that has been behind longest gives way.
+
+        Not in deterministic mode: what it computed would be computed in other chunks.
+        """
+        roster = self.roster
+        if self.is_tight or self.options.deterministic or roster.has_idle_slot or not roster.paused:
+            return
+        longest = min(roster.paused, key=lambda seq: seq.job.paused_at)
+        if now - longest.job.paused_at >= PARK_AFTER_S:
+            roster.unseat(longest, now=now)
+            longest.computed = 0
+            roster.parked.append(longest)
 
     def _admit(self, now: float) -> None:
         roster, session = self.roster, self.session
+        self._park(now)
         while session is not None and roster.waiting and self._can_admit():
             if roster.preempted:
                 self._seat(roster.preempted.pop(), session)
@@ -324,9 +346,9 @@ class EngineCore:
     def drop(self, job: Job, error: SkepError, event: JobEvent) -> None:
         """End a job that may be anywhere."""
         roster = self.roster
-        seq = next((seq for seq in (*roster.active(), *roster.preempted) if seq.job is job), None)
+        seq = next((seq for seq in (*roster.active(), *roster.unseated()) if seq.job is job), None)
         if seq is not None and seq.slot is None:
-            roster.preempted.remove(seq)
+            roster.forget(seq)
             seq.sampler.close()
             seq = None
         elif seq is None and job in self.lane.waiting:

@@ -177,7 +177,7 @@ class Engine:
             slots_free=slots - len(running),
             running=len(running),
             waiting=roster.waiting + len(self._core.lane.waiting),
-            paused=len(roster.paused),
+            paused=len(roster.paused) + len(roster.parked),
             kv_used=sum(seq.computed for seq in running) / (slots * self.options.session.context),
             prompt_tokens_total=counters.prompt_tokens,
             generated_tokens_total=counters.generated_tokens,

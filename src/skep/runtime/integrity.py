@@ -11,7 +11,7 @@ TERMINAL_EVENTS_MAX = 2  # What may be put beyond an outbox's bound: held-back t
 
 def violations(core: EngineCore) -> list[str]:
     """Return every disagreement, in words. Belongs to the engine's thread."""
-    return [*_jobs(core), *_slots(core), *_lists(core), *_caches(core)]
+    return [*_jobs(core), *_slots(core), *_lists(core), *_waiting(core), *_caches(core)]
 
 
 def _jobs(core: EngineCore) -> Iterator[str]:
@@ -19,7 +19,7 @@ def _jobs(core: EngineCore) -> Iterator[str]:
     known = [
         *roster.queue,
         *core.lane.waiting,
-        *(seq.job for seq in roster.preempted),
+        *(seq.job for seq in roster.unseated()),
         *(seq.job for seq in roster.active()),
     ]
     for job_id, count in Counter(job.id for job in known).items():
@@ -59,9 +59,16 @@ def _lists(core: EngineCore) -> Iterator[str]:
     for seq in roster.prefilling:
         if seq.needs < 1 or not seq.is_prefilling:
             yield f"job {seq.job.id} prefills but needs {seq.needs} tokens"
-    for seq in roster.paused:
+
+
+def _waiting(core: EngineCore) -> Iterator[str]:
+    roster = core.roster
+    for seq in (*roster.paused, *roster.parked):
         if seq.job.state is not JobState.PAUSED:
-            yield f"job {seq.job.id} is in the paused list but {seq.job.state}"
+            yield f"job {seq.job.id} is listed as paused but {seq.job.state}"
+    for seq in roster.unseated():
+        if seq.slot is not None or seq.computed:
+            yield f"job {seq.job.id} has no slot and still thinks it has one"
     for job in roster.queue:
         if job.state is not JobState.QUEUED:
             yield f"job {job.id} is in the queue but {job.state}"

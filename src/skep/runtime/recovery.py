@@ -61,7 +61,7 @@ def relieve(core: "EngineCore", error: NoCacheSlot, session: BackendSession) -> 
 def reopen(core: "EngineCore", error: SkepError) -> None:
     """The session is spoiled: its jobs fail with the cause, and a new session takes its place."""
     _log.error("a decode failed, the context is opened again: %s", error)
-    for seq in (*core.roster.active(), *core.roster.preempted):
+    for seq in (*core.roster.active(), *core.roster.unseated()):
         core.drop(seq.job, error, JobEvent.FAULT)
     core.roster.forget_caches()
     assert core.session is not None

@@ -110,7 +110,7 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     """A moment of the engine.
 
     `kv_used` is the share 0..1 of cache positions that jobs in slots hold; idle prefixes are not counted, they give
-    way at once. `running` counts jobs in slots, the `paused` ones too. Prefix queries and hits count prompt tokens.
+    way at once. `running` counts jobs in slots; a paused job may have lost its slot to one that waited. Prefix queries and hits count prompt tokens.
     `reopened_total` counts contexts that were lost to a fault and opened again.
     """
 

@@ -1,4 +1,4 @@
-"""Who is where: queued, preempted, prefilling, decoding or paused; and in which slot."""
+"""Who is where: queued, preempted, prefilling, decoding, paused or parked; and in which slot."""
 
 from collections.abc import Iterator
 
@@ -17,6 +17,7 @@ class Roster:
         self.prefilling: list[Sequence] = []
         self.decoding: list[Sequence] = []
         self.paused: list[Sequence] = []
+        self.parked: list[Sequence] = []  # Paused, and without a slot: somebody else wanted it.
 
     @property
     def waiting(self) -> int:
@@ -27,6 +28,16 @@ class Roster:
     def running(self) -> int:
         """How many jobs are in slots."""
         return len(self.prefilling) + len(self.decoding) + len(self.paused)
+
+    @property
+    def has_idle_slot(self) -> bool:
+        """True when a job could be seated."""
+        return any(slot.sequence is None for slot in self.slots)
+
+    def unseated(self) -> Iterator[Sequence]:
+        """Every sequence that began and has no slot now."""
+        yield from self.preempted
+        yield from self.parked
 
     def active(self) -> Iterator[Sequence]:
         """Every sequence in a slot."""
@@ -65,6 +76,10 @@ class Roster:
         assert slot is not None
         slot.tokens, slot.border, slot.idle_since = seq.tokens[: seq.computed], seq.border, now
         slot.sequence = seq.slot = None
+
+    def forget(self, seq: Sequence) -> None:
+        """Take out a sequence that has no slot."""
+        (self.preempted if seq in self.preempted else self.parked).remove(seq)
 
     def forget_caches(self) -> None:
         """The session is gone, and with it all that idle slots held."""

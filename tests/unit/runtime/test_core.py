@@ -234,6 +234,50 @@ def test_a_reader_that_stays_behind_is_cancelled_after_the_stated_time(bench: Be
     assert job.state is JobState.CANCELLED
 
 
+def test_a_paused_job_gives_its_slot_to_one_that_waits_and_goes_on_later(bench: Benches, solo: Any) -> None:
+    it = bench(sequences=1, events_max=4)
+    slow = it.submit("a", max_tokens=30)
+    it.step_until(lambda: slow.state is JobState.PAUSED)
+    waiting = it.submit("b", max_tokens=3)
+    it.step()
+    assert waiting.state is JobState.QUEUED, "it may be back in a moment"
+    it.now += 0.5
+    it.step_until(lambda: waiting.is_over)
+    assert slow.state is JobState.PAUSED
+    it.finish()
+    assert it.text(slow) == solo(FakeScript(), slow.request.prompt, 30)
+    assert it.text(waiting) == solo(FakeScript(), waiting.request.prompt, 3)
+
+
+@pytest.mark.parametrize("end", ["cancel", "stall"])
+def test_a_paused_job_without_a_slot_can_end(bench: Benches, end: str) -> None:
+    it = bench(sequences=1, events_max=4, stall_s=5.0)
+    slow = it.submit("a", max_tokens=30)
+    it.step_until(lambda: slow.state is JobState.PAUSED)
+    it.submit("b", max_tokens=30)
+    it.now += 0.5
+    it.step_until(lambda: bool(it.core.roster.parked))
+    if end == "cancel":
+        it.core.cancel(slow)
+    else:
+        it.now += 5.0
+        it.step()
+    assert isinstance(it.read(slow)[-1].error, Cancelled if end == "cancel" else ConsumerStalled)
+    assert it.core.roster.parked == []
+    it.finish()
+
+
+def test_in_deterministic_mode_a_paused_job_keeps_its_slot(bench: Benches) -> None:
+    it = bench(sequences=1, events_max=4, deterministic=True, chunk_rows=8)
+    slow = it.submit("a", max_tokens=30)
+    it.step_until(lambda: slow.state is JobState.PAUSED)
+    waiting = it.submit("b", max_tokens=3)
+    it.now += 5.0
+    it.step()
+    assert waiting.state is JobState.QUEUED
+    it.finish()
+
+
 # Cancelling and deadlines
 
 

@@ -43,7 +43,9 @@ async def serve() -> AsyncGenerator[Callable[..., Any], None]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(app: Any, **limits: Any) -> HttpServer:
-            server = HttpServer(app, listen=[bind_listener("127.0.0.1", 0)], limits=Limits(**limits), grace_s=1.0)
+            server = HttpServer(
+                app, listen=[bind_listener("127.0.0.1", 0)], limits=Limits(**limits), grace_s=1.0
+            )
             return await stack.enter_async_context(server)
 
         yield start

@@ -9,6 +9,7 @@ import msgspec
 from litestar import Litestar, Request, Response, delete, get, post
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.params import JSONBody, Parameter
 from litestar.response import Stream
@@ -18,11 +19,13 @@ from skep.errors import InvalidInput
 from skep.hive.core import Core
 from skep.hive.declared import Wish
 from skep.hive.devices.cpu import cores
+from skep.hive.document import complete
 from skep.hive.view import pool_view
 from skep.process import log as logs
 from skep.spec.ids import ID_PATTERN
 from skep.telemetry.metrics import CONTENT_TYPE
 from skep.web.errors import exception_handlers
+from skep.wire.errors import ErrorBody
 from skep.wire.hive import (
     Accepted,
     DeclareRequest,
@@ -42,9 +45,26 @@ BODY_BYTES_MAX = 1024 * 1024
 PING_S = 10.0
 LINES_DEFAULT, LINES_MAX = 100, 10_000
 EVENT_STREAM = "text/event-stream"
+ERRORS = {
+    400: "The request is wrong; `violations` names each field",
+    401: "The bearer token is missing or wrong",
+    403: "This machine's own configuration forbids it",
+    404: "There is no such pool here",
+    409: "It cannot be done in the pool's present state, or the declaration is older than the present one",
+    415: "The body is not JSON",
+    503: "Not now; later may work",
+}
 
 PoolId = Annotated[str, Parameter(description="The pool's id", pattern=ID_PATTERN, max_length=64)]
 Lines = Annotated[int, Parameter(ge=0, le=LINES_MAX, description="How many of the last lines")]
+
+
+def _errors(*more: int) -> dict[int, ResponseSpec]:
+    """Return the error answers of a route, for its document."""
+    return {
+        status: ResponseSpec(data_container=ErrorBody, description=ERRORS[status], generate_examples=False)
+        for status in (400, 401, *more)
+    }
 
 
 @get("/health", summary="Whether the daemon runs; needs no token", tags=["hive"])
@@ -53,39 +73,53 @@ async def health(core: Core) -> HealthReply:
     return HealthReply(status="ok", version=__version__, instance=core.settings.instance)
 
 
-@get("/ready", summary="Whether every wanted pool serves", tags=["hive"])
+@get(
+    "/ready",
+    summary="Whether every wanted pool serves",
+    tags=["hive"],
+    responses={
+        **_errors(),
+        503: ResponseSpec(ReadyReply, description="Some do not", generate_examples=False),
+    },
+)
 async def ready(core: Core) -> Response[ReadyReply]:
     """200 when they do, 503 with each one's cause when not."""
     waiting = core.waiting()
     return Response(ReadyReply(ready=not waiting, waiting=waiting), status_code=503 if waiting else 200)
 
 
-@get("/metrics", summary="Prometheus metrics", tags=["hive"], media_type="text/plain")
+@get("/metrics", summary="Prometheus metrics", tags=["hive"], responses=_errors(), media_type="text/plain")
 async def metrics(core: Core) -> Response[bytes]:
     """Return the exposition."""
     return Response(core.metrics(), media_type=CONTENT_TYPE.decode())
 
 
-@get("/v2/devices", summary="The devices of this machine", tags=["devices"])
+@get("/v2/devices", summary="The devices of this machine", tags=["devices"], responses=_errors(503))
 async def devices(core: Core) -> DeviceList:
     """Looked at anew."""
     found = await core.node.inventory.refresh()
     return DeviceList(devices=found, cpu_cores=cores(), held=core.node.inventory.held())
 
 
-@get("/v2/state", summary="The whole node at a glance", tags=["hive"])
+@get("/v2/state", summary="The whole node at a glance", tags=["hive"], responses=_errors())
 async def state(core: Core) -> StateReply:
     """Devices, pools, and whether a queen knows of them."""
     return core.state()
 
 
-@get("/v2/pools", summary="Every pool", tags=["pools"])
+@get("/v2/pools", summary="Every pool", tags=["pools"], responses=_errors())
 async def pools(core: Core) -> PoolList:
     """By id."""
     return PoolList(pools=tuple(pool_view(one) for one in core.pools.ordered()))
 
 
-@post("/v2/pools", summary="Declare a pool", tags=["pools"], status_code=202)
+@post(
+    "/v2/pools",
+    summary="Declare a pool",
+    tags=["pools"],
+    responses=_errors(403, 404, 409, 503),
+    status_code=202,
+)
 async def declare(core: Core, data: JSONBody[DeclareRequest]) -> Accepted:
     """Declaring the same again changes nothing; a changed declaration of a loaded pool takes effect by a reload."""
     wish = Wish.LOADED if data.preload else Wish.OFFLINE
@@ -95,13 +129,19 @@ async def declare(core: Core, data: JSONBody[DeclareRequest]) -> Accepted:
     return accepted(pool.id, "declare", pool.state)
 
 
-@get("/v2/pools/{pool_id:str}", summary="One pool", tags=["pools"])
+@get("/v2/pools/{pool_id:str}", summary="One pool", tags=["pools"], responses=_errors(404))
 async def pool(core: Core, pool_id: PoolId) -> PoolView:
     """State, last error with its cause, replicas, jobs, engine."""
     return pool_view(core.pools.get(pool_id))
 
 
-@post("/v2/pools/{pool_id:str}/preload", summary="Load a pool", tags=["pools"], status_code=202)
+@post(
+    "/v2/pools/{pool_id:str}/preload",
+    summary="Load a pool",
+    tags=["pools"],
+    responses=_errors(404, 409, 503),
+    status_code=202,
+)
 async def preload(core: Core, pool_id: PoolId) -> Accepted:
     """Idempotent: a pool that is loaded or loading goes on."""
     found = core.pools.get(pool_id)
@@ -113,12 +153,13 @@ async def preload(core: Core, pool_id: PoolId) -> Accepted:
     "/v2/pools/{pool_id:str}/drain",
     summary="End a pool's jobs, then its replicas",
     tags=["pools"],
+    responses=_errors(404, 503),
     status_code=202,
 )
-async def drain(core: Core, pool_id: PoolId, data: JSONBody[DrainRequest]) -> Accepted:
+async def drain(core: Core, pool_id: PoolId, data: JSONBody[DrainRequest | None] = None) -> Accepted:
     """Running jobs end by themselves until `deadline_ms`, then they are cancelled."""
     found = core.pools.get(pool_id)
-    await found.drain(data.deadline_ms / 1000)
+    await found.drain((data or DrainRequest()).deadline_ms / 1000)
     return accepted(pool_id, "drain", found.state)
 
 
@@ -126,18 +167,24 @@ async def drain(core: Core, pool_id: PoolId, data: JSONBody[DrainRequest]) -> Ac
     "/v2/pools/{pool_id:str}/reload",
     summary="Put another model in its place",
     tags=["pools"],
+    responses=_errors(403, 404, 409, 503),
     status_code=202,
 )
-async def reload(core: Core, pool_id: PoolId, data: JSONBody[ReloadRequest]) -> Accepted:
+async def reload(core: Core, pool_id: PoolId, data: JSONBody[ReloadRequest | None] = None) -> Accepted:
     """Beside the old one where memory allows; a failure restores the old one."""
     found = core.pools.get(pool_id)
-    core.pools.check_model(found, data.model)
-    await found.reload(data.model, data.deadline_ms / 1000)
+    asked = data or ReloadRequest()
+    core.pools.check_model(found, asked.model)
+    await found.reload(asked.model, asked.deadline_ms / 1000)
     return accepted(pool_id, "reload", found.state)
 
 
 @post(
-    "/v2/pools/{pool_id:str}/reset", summary="Forgive failures, try at once", tags=["pools"], status_code=202
+    "/v2/pools/{pool_id:str}/reset",
+    summary="Forgive failures, try at once",
+    tags=["pools"],
+    responses=_errors(404, 409, 503),
+    status_code=202,
 )
 async def reset(core: Core, pool_id: PoolId) -> Accepted:
     """Close the breaker by hand."""
@@ -146,7 +193,13 @@ async def reset(core: Core, pool_id: PoolId) -> Accepted:
     return accepted(pool_id, "reset", found.state)
 
 
-@delete("/v2/pools/{pool_id:str}", summary="End and forget a pool", tags=["pools"], status_code=202)
+@delete(
+    "/v2/pools/{pool_id:str}",
+    summary="End and forget a pool",
+    tags=["pools"],
+    responses=_errors(404, 503),
+    status_code=202,
+)
 async def remove(
     core: Core,
     pool_id: PoolId,
@@ -157,7 +210,12 @@ async def remove(
     return accepted(pool_id, "remove", found.state)
 
 
-@get("/v2/pools/{pool_id:str}/why", summary="Why a pool is in its state", tags=["pools"])
+@get(
+    "/v2/pools/{pool_id:str}/why",
+    summary="Why a pool is in its state",
+    tags=["pools"],
+    responses=_errors(404),
+)
 async def why(core: Core, pool_id: PoolId) -> WhyReply:
     """The last verdicts of the restart policy with their inputs, and the last fit."""
     return core.why(pool_id)
@@ -167,6 +225,7 @@ async def why(core: Core, pool_id: PoolId) -> WhyReply:
     "/v2/pools/{pool_id:str}/events",
     summary="A pool's events, as server-sent events",
     tags=["pools"],
+    responses=_errors(404),
     media_type=EVENT_STREAM,
 )
 async def events(
@@ -193,6 +252,7 @@ async def events(
     "/v2/pools/{pool_id:str}/logs",
     summary="The log lines of a pool's replicas, as server-sent events",
     tags=["pools"],
+    responses=_errors(404),
     media_type=EVENT_STREAM,
 )
 async def pool_logs(
@@ -277,7 +337,7 @@ ROUTES: list[Any] = [
 
 def make_api(core: Core) -> Litestar:
     """Return the application."""
-    return Litestar(
+    app = Litestar(
         route_handlers=ROUTES,
         dependencies={"core": Provide(lambda: core, sync_to_thread=False)},
         exception_handlers=exception_handlers(),
@@ -290,3 +350,4 @@ def make_api(core: Core) -> Litestar:
             render_plugins=[JsonRenderPlugin(path="/")],
         ),
     )
+    return complete(app)

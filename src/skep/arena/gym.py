@@ -1,4 +1,6 @@
-"""`gymnasium.make("skep/Arena-v0")`: an episode of the arena as a gymnasium environment.
+"""`gymnasium.make("skep.arena.gym:skep/Arena-v0")`: an episode of the arena as a gymnasium environment.
+
+Importing this module registers `skep/Arena-v0`, and its vector form for `gymnasium.make_vec`.
 
 An observation is the float vector `skep.arena.variants.FEATURES`; an action is an index into `actions`. The reward of
 a step is that of what is seen *after* the action. `info` holds the action mask, the counts and the scenario. An
@@ -14,7 +16,6 @@ import numpy.typing as npt
 from skep.arena.actions import BUILT_IN
 from skep.arena.embedded_driver import EmbeddedDriver
 from skep.arena.episode import RETURN_FLOOR
-from skep.arena.gym_plugin import register
 from skep.arena.observation import CPU_SCALE_M, MEMORY_SCALE_MIB, MIB, PENDING_SCALE
 from skep.arena.rewards import find_reward
 from skep.arena.safeguards import Safeguards
@@ -159,4 +160,9 @@ class ArenaEnv(gymnasium.Env[Features, np.int64]):
         }
 
 
-register()
+if ENVIRONMENT_ID not in gymnasium.registry:
+    gymnasium.register(
+        ENVIRONMENT_ID,
+        entry_point="skep.arena.gym:ArenaEnv",
+        vector_entry_point="skep.arena.vector:ArenaVectorEnv",
+    )

@@ -7,7 +7,7 @@ import msgspec
 from skep.arena.trace.event import Manifest
 
 
-class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
+class NodePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """So many nodes of one size; names are `<name>-0` and on."""
 
     count: int = 2

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 DEFAULT_POLICIES = "noop,simple,bump_cpu,bump_mem,scale_replicas,random,heuristic,oracle"
 SEEDS_MAX = 10_000
 ScenariosOption = Annotated[
-    str, typer.Option("--scenarios", "-s", help="all, training, held-out, or names with commas.")
+    str,
+    typer.Option(
+        "--scenarios", "-s", help="all, training, held-out, names with commas, or a folder of *.toml."
+    ),
 ]
 PoliciesOption = Annotated[str, typer.Option("--policies", "-p", help="Names with commas.")]
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=SEEDS_MAX, help="So many seeds, from 0.")]

@@ -1,8 +1,10 @@
 """The catalogue: fifteen scenarios to learn and tune on, six that are held out for the last word."""
 
+from pathlib import Path
 from typing import Any, Final
 
 from skep.arena.nodes import NodePlan
+from skep.arena.scenarios.files import is_file, load_scenario, scenarios_of
 from skep.arena.scenarios.model import Scenario
 from skep.arena.trace.generate import WorkloadPlan
 from skep.arena.workload import Resources
@@ -226,17 +228,21 @@ SCENARIOS: Final = (*TRAINING, *HELD_OUT)
 
 
 def find_scenario(name: str) -> Scenario:
-    """Return a built-in scenario by name. Raises: UnknownName."""
+    """Return a built-in scenario by name, or a file's by its path. Raises: UnknownName, InvalidConfig."""
+    if is_file(name):
+        return load_scenario(name)
     for scenario in SCENARIOS:
         if scenario.name == name:
             return scenario
     known = tuple(scenario.name for scenario in SCENARIOS)
-    raise UnknownName(f"no scenario {name!r}; there are {', '.join(known)}", known=known)
+    raise UnknownName(f"no scenario {name!r}; there are {', '.join(known)}, and your own *.toml", known=known)
 
 
 def select_scenarios(wanted: str) -> tuple[Scenario, ...]:
-    """Return `all`, `training`, `held-out`, or the scenarios of a comma-separated list. Raises: UnknownName."""
+    """Return `all`, `training`, `held-out`, a folder's, or a comma-separated list's. Raises: as `find_scenario`."""
     groups = {"all": SCENARIOS, "training": TRAINING, "held-out": HELD_OUT}
-    return groups.get(wanted) or tuple(
-        find_scenario(name.strip()) for name in wanted.split(",") if name.strip()
-    )
+    if wanted in groups:
+        return groups[wanted]
+    if Path(wanted).is_dir():
+        return scenarios_of(Path(wanted))
+    return tuple(find_scenario(name.strip()) for name in wanted.split(",") if name.strip())

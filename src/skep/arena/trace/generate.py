@@ -13,7 +13,7 @@ EPOCH_TS: Final = 1_700_000_000
 TRACKED: Final = ("apps/v1.Deployment", "apps/v1.ReplicaSet", "apps/v1.StatefulSet", "batch/v1.Job")
 
 
-class WorkloadPlan(msgspec.Struct, frozen=True, kw_only=True):
+class WorkloadPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A workload to put into a trace. `usage` becomes pod annotations that say what a pod really does."""
 
     name: str = "web"

@@ -67,7 +67,7 @@ class NodeState(msgspec.Struct):
     """A node. `row` is what its pods use, column by column; `all` and `live` count its pods by class.
 
     `live` leaves out pods that are being deleted, as topology spread does. `slot` is the place in the table's
-    order, -1 while the table waits to be rebuilt.
+    order, -1 while the table waits to be rebuilt; `stamp` counts the changes of its pods.
     """
 
     id: int
@@ -83,6 +83,7 @@ class NodeState(msgspec.Struct):
     images: dict[str, int] = {}
     pulled: dict[str, None] = {}
     slot: int = -1
+    stamp: int = 0
 
 
 class WorkloadState(msgspec.Struct):

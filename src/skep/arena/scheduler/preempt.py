@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from skep.arena.rng import Rng
 from skep.arena.scheduler.classes import PodClass
 from skep.arena.scheduler.filters import fit_code
@@ -12,6 +14,7 @@ from skep.arena.state import NodeState, PodState
 
 CANDIDATES_MIN: Final = 100
 CANDIDATES_PERCENT: Final = 10
+TRIED_MAX: Final = 100_000
 PRIORITY_SHIFT: Final = 2**31
 """Added to each victim's priority, so that fewer victims of negative priority do not look worse."""
 
@@ -38,6 +41,7 @@ class Preemptor:
         self, placer: Placer, pods: Mapping[int, PodState], classes: Mapping[int, PodClass], rng: Rng
     ) -> None:
         self._placer, self._pods, self._classes, self._rng = placer, pods, classes, rng
+        self._tried: dict[tuple[int, int, int], tuple[int, int, Candidate | None]] = {}
 
     def is_eligible(self, pod: PodState, cls: PodClass, nominated_node: NodeState | None) -> bool:
         """True unless the pod may not preempt, or its earlier victims are still leaving."""
@@ -60,7 +64,10 @@ class Preemptor:
     ) -> Candidate | None:
         """Return the best node and its victims, or None when preemption cannot help."""
         codes, nodes = placement.codes, self._placer.table.nodes
-        slots = [slot for slot, code in enumerate(codes) if code and not code & UNRESOLVABLE]
+        if isinstance(codes, list):
+            slots = [slot for slot, code in enumerate(codes) if code and not code & UNRESOLVABLE]
+        else:
+            slots = np.flatnonzero((codes != 0) & (codes & UNRESOLVABLE == 0)).tolist()
         if not slots:
             return None
         wanted = max(len(slots) * CANDIDATES_PERCENT // 100, CANDIDATES_MIN)
@@ -81,19 +88,30 @@ class Preemptor:
         classes = self._classes
         if not any(classes[id_].priority < pod.priority for id_ in node.all):
             return None
-        lower = [victim for uid in node.pods if (victim := self._pods[uid]).priority < pod.priority]
         guests = [
             other
             for uid, other in nominated.get(node.id, ())
             if uid != pod.uid and other.priority >= cls.priority
         ]
-        lower.sort(key=_importance)
         if not guests and self._placer.is_local(cls):
-            return self._try_resources(cls, node, lower, budgets)
+            return self._try_resources(cls, node, budgets)
+        return self._try_whole(cls, node, guests, budgets)
+
+    def _lower(self, cls: PodClass, node: NodeState) -> list[PodState]:
+        """Return the pods that may be asked to go, most important first."""
+        lower = [victim for uid in node.pods if (victim := self._pods[uid]).priority < cls.priority]
+        lower.sort(key=_importance)
+        return lower
+
+    def _try_whole(
+        self, cls: PodClass, node: NodeState, guests: Sequence[PodClass], budgets: Sequence[Budget]
+    ) -> Candidate | None:
+        """Take the pods away from the table, and put back those without which the pod still fits."""
+        lower = self._lower(cls, node)
         table = self._placer.table
         gone: dict[int, PodState] = {}
         for victim in lower:
-            table.remove(node, classes[victim.cls], retired=victim.deleting)
+            table.remove(node, self._classes[victim.cls], retired=victim.deleting)
             gone[victim.uid] = victim
         try:
             if self._placer.code_with(cls, node, guests):
@@ -107,10 +125,25 @@ class Preemptor:
             for victim in gone.values():
                 self._put_back(node, victim)
 
-    def _try_resources(
-        self, cls: PodClass, node: NodeState, lower: list[PodState], budgets: Sequence[Budget]
-    ) -> Candidate | None:
-        """Do the same by arithmetic on the node's row, for a pod that nothing but resources can turn away."""
+    def _try_resources(self, cls: PodClass, node: NodeState, budgets: Sequence[Budget]) -> Candidate | None:
+        """Do the same by arithmetic on the node's row, for a pod that nothing but resources can turn away.
+
+        What was found is kept until the node's pods change, where no budget makes it depend on other nodes.
+        """
+        key, version = (cls.shape, cls.priority, node.id), self._placer.table.generation
+        if not budgets:
+            known = self._tried.get(key)
+            if known is not None and known[:2] == (node.stamp, version):
+                return known[2]
+        found = self._reckon(cls, node, budgets)
+        if not budgets:
+            if len(self._tried) >= TRIED_MAX:
+                self._tried.clear()
+            self._tried[key] = (node.stamp, version, found)
+        return found
+
+    def _reckon(self, cls: PodClass, node: NodeState, budgets: Sequence[Budget]) -> Candidate | None:
+        lower = self._lower(cls, node)
         row, cap = node.row[:], self._placer.table.caps[node.slot]
         for victim in lower:
             _shift(row, self._classes[victim.cls], -1)

@@ -167,6 +167,7 @@ class NodeTable:
         row = node.row
         if len(row) < len(self.columns):
             row.extend([0] * (len(self.columns) - len(row)))
+        node.stamp += 1
         for column, amount in cls.deltas:
             row[column] += amount
         node.all[cls.id] = node.all.get(cls.id, 0) + 1
@@ -180,6 +181,7 @@ class NodeTable:
 
     def retire(self, node: NodeState, cls: PodClass) -> None:
         """A pod of this class on the node is being deleted: topology spread counts it no longer."""
+        node.stamp += 1
         _decrement(node.live, cls.id)
         if not self.stale:
             self._tell(node.slot, cls.live_counters, -1)
@@ -188,6 +190,7 @@ class NodeTable:
         """A pod of this class left the node; `retired` when it was being deleted before."""
         if not retired:
             self.retire(node, cls)
+        node.stamp += 1
         row = node.row
         for column, amount in cls.deltas:
             row[column] -= amount

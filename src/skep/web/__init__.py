@@ -17,6 +17,7 @@ A daemon's server, whole:
 | `client` | the one way to make an aiohttp session |
 
 Litestar's handlers take a body as `data: JSONBody[MyStruct]` (from `litestar.params`; a bare `data: MyStruct` warns),
-and its applications take `exception_handlers=skep.web.errors.exception_handlers()`. Peers are called through
+and its applications take `exception_handlers=skep.web.errors.exception_handlers()` and `logging_config=None` (its own
+configuration starts a thread that never ends; `telemetry.logs.configure` is ours). Peers are called through
 `client.make_client`; what they answer when they fail is read with `skep.wire.errors.decode_error`.
 """

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from skep.web.limits import Limits
 from skep.process.socket import bind_listener
+from skep.web.limits import Limits
 from skep.web.server import HttpServer
 
 

@@ -39,7 +39,9 @@ def wish(data: JSONBody[Wish]) -> None:
 
 @pytest.fixture
 async def client(serve):
-    server = await serve(Litestar([busy, conflict, broken, wish], exception_handlers=exception_handlers()))
+    server = await serve(
+        Litestar([busy, conflict, broken, wish], exception_handlers=exception_handlers(), logging_config=None)
+    )
     async with make_client(f"http://127.0.0.1:{server.ports[0]}") as client:
         yield client
 

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from skep.web.asgi import send_whole
 from skep.process.socket import bind_listener
+from skep.web.asgi import send_whole
 from skep.web.server import HttpServer, inherit, run
 
 GET = b"GET / HTTP/1.1\r\n\r\n"
@@ -75,7 +75,15 @@ async def test_stopping_closes_idle_connections_at_once(serve, connect):
         await asyncio.open_connection("127.0.0.1", port)
 
 
-def test_uvloop_runs_without_being_installed():
+@pytest.fixture(scope="module")
+def warm_uvloop():
+    """libuv opens a pipe for signals with its first loop, and keeps it as long as the process lives."""
+    import uvloop
+
+    uvloop.new_event_loop().close()
+
+
+def test_uvloop_runs_without_being_installed(warm_uvloop):
     async def loop_module() -> str:
         return type(asyncio.get_running_loop()).__module__
 

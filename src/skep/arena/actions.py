@@ -8,7 +8,7 @@
 Raising a request above its limit raises the limit to it; a limit is never lowered. More actions can be registered.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -138,10 +138,25 @@ def apply_action(
     return trace.with_events(changed), ActionInfo(changed=True)
 
 
-def action_mask(
-    trace: Trace, workload: WorkloadRef, safeguards: Safeguards, actions: tuple[str, ...] = BUILT_IN
-) -> Mapping[str, bool]:
-    """Tell for each action whether it would do anything; `noop` is always allowed."""
-    return {
-        name: name == NOOP or apply_action(trace, workload, name, safeguards)[1].changed for name in actions
-    }
+class ActionMask(Mapping[str, bool]):
+    """Tells for each action whether it would do anything; each is tried when it is first asked about."""
+
+    def __init__(
+        self, trace: Trace, workload: WorkloadRef, safeguards: Safeguards, actions: tuple[str, ...] = BUILT_IN
+    ) -> None:
+        self._subject = (trace, workload)
+        self._safeguards, self._actions = safeguards, actions
+        self._known: dict[str, bool] = {NOOP: True}
+
+    def __getitem__(self, action: str) -> bool:
+        if action not in self._actions:
+            raise KeyError(action)
+        if action not in self._known:
+            self._known[action] = apply_action(*self._subject, action, self._safeguards)[1].changed
+        return self._known[action]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._actions)
+
+    def __len__(self) -> int:
+        return len(self._actions)

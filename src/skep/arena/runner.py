@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from skep.arena.actions import BUILT_IN, ActionInfo, action_mask, apply_action
+from skep.arena.actions import BUILT_IN, ActionInfo, ActionMask, apply_action
 from skep.arena.driver import Driver, SimulationSpec, StopToken
 from skep.arena.embedded_driver import EmbeddedDriver
 from skep.arena.hooks import Hook, run_hooks
@@ -244,7 +244,7 @@ class _Step:
             steps_max=options.steps_max,
             seed=self.seed,
             actions=options.actions,
-            mask=lambda: action_mask(self.trace, self.workload, options.safeguards, options.actions),
+            mask=lambda: ActionMask(self.trace, self.workload, options.safeguards, options.actions),
             lookahead=make_lookahead(
                 driver,
                 spec,

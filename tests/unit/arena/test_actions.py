@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from skep.arena.actions import ACTIONS, BUILT_IN, action_mask, apply_action, register_action
+from skep.arena.actions import ACTIONS, BUILT_IN, ActionMask, apply_action, register_action
 from skep.arena.safeguards import Safeguards
 from skep.arena.trace.generate import WorkloadPlan, trace_of
 from skep.arena.trace.trace import Trace
@@ -135,7 +135,7 @@ def test_step_back_from_beyond_the_safeguards_is_allowed() -> None:
 
 def test_mask_tells_what_would_do_anything() -> None:
     trace = trace_of([WorkloadPlan(cpu="16", memory="64Mi", replicas=1)])
-    assert action_mask(trace, WEB, BOUNDS) == {
+    assert ActionMask(trace, WEB, BOUNDS) == {
         "noop": True,
         "bump_cpu_small": False,
         "bump_mem_small": True,

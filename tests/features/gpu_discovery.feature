@@ -43,7 +43,7 @@ Feature: GPU discovery
     And the hive is running
     When I preload pool "pool-0" with model "llama-3.1-8b-instruct"
     Then pool "pool-0" should become "unready"
-    And pool "pool-0" should tell the cause "does_not_fit"
+    And pool "pool-0" should tell the cause "insufficient_memory"
     And pool "pool-0" should never have started a process
 
   @OC-POOL-3021
@@ -74,7 +74,7 @@ Feature: GPU discovery
     And the hive is running
     When I declare pool "pool-0" with model "demo" on devices "0,1" split "0.5,0.5"
     And I preload pool "pool-0"
-    Then pool "pool-0" should tell the cause "does_not_fit"
+    Then pool "pool-0" should tell the cause "insufficient_memory"
     And the fit of pool "pool-0" should name "FAKE-1"
 
   @OC-POOL-3030
@@ -88,7 +88,7 @@ Feature: GPU discovery
     Then GPU 0 should have no memory in use
 
   @OC-POOL-3030
-  Scenario: A hot device is told in the log
+  Scenario: The temperature of a device is told
     Given GPU 0 is at 96 °C
     And the hive is running
-    Then the log of the hive should tell "critical"
+    Then the metric "skep_device_temperature_celsius" of device "FAKE-0" should become 96

@@ -37,7 +37,7 @@ Feature: Pool Preload
     And the hive is running
     When I preload pool "pool-0" with model "llama-3.1-8b-instruct"
     Then pool "pool-0" should become "unready"
-    And pool "pool-0" should tell the cause "does_not_fit"
+    And pool "pool-0" should tell the cause "insufficient_memory"
     And the fit of pool "pool-0" should name "weights, KV cache, headroom"
     And pool "pool-0" should never have started a process
     And pool "pool-0" should have a retry planned

@@ -41,7 +41,7 @@ Feature: Provisioning
     And the hive is running
     When I preload pool "pool-0" with model "far"
     Then pool "pool-0" should become "unready"
-    And pool "pool-0" should tell the cause "provisioning_forbidden"
+    And pool "pool-0" should tell the cause "step_forbidden"
     And the model "far" should not have been asked for
 
   @OC-POOL-3001

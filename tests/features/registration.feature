@@ -7,7 +7,7 @@ Feature: Registration
     And the hive of node "gpu-1" is running
     Then the queen should list node "gpu-1" as "alive"
     When the hive stops
-    Then the queen should list node "gpu-1" as "left"
+    Then the queen should not list node "gpu-1"
 
   @OC-POOL-3080
   Scenario: A change of state is pushed at once

@@ -12,7 +12,7 @@ from skep.testkit.fleet.ask import Response, ask
 from skep.testkit.fleet.daemon import Daemon
 from skep.testkit.fleet.lab import Lab
 
-STATE_S_MAX = 45.0
+STATE_S_MAX = 40.0
 
 
 @dataclass

@@ -12,4 +12,5 @@ from skep.testkit.steps.observability import *
 from skep.testkit.steps.preload import *
 from skep.testkit.steps.provisioning import *
 from skep.testkit.steps.registration import *
+from skep.testkit.steps.rollout import *
 from skep.testkit.steps.worker import *

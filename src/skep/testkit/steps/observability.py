@@ -29,8 +29,16 @@ def metric_with_label(world: World, name: str, pool_id: str, label: str, text: s
 
 @then(parsers.parse('the metric "{name}" should be above {value:g}'))
 def metric_above(world: World, name: str, value: float) -> None:
-    """Hold that a series' sum is above a value."""
+    """Wait until a series' sum is above a value: devices are looked at now and then."""
+    world.lab.until(lambda: world.metric(name) > value, what=f"{name} is above {value:g}")
     assert world.metric(name) > value
+
+
+@then(parsers.parse('the metric "{name}" of device "{device_id}" should become {value:g}'))
+def metric_of_device(world: World, name: str, device_id: str, value: float) -> None:
+    """Wait for a value of a device's series."""
+    world.lab.until(lambda: world.metric(name, device_id=device_id) == value, what=f"{name} of {device_id} is {value:g}")
+    assert world.metric(name, device_id=device_id) == value
 
 
 @then("every metric of ours should name its node")
@@ -49,7 +57,7 @@ def log_event(world: World, pool_id: str) -> None:
     for line in world.running_hive().log.read_text().splitlines():
         if line.startswith("{"):
             event = json.loads(line)
-            if event.get("pool_id") == pool_id:
+            if event.get("event") == "pool_event" and event.get("pool_id") == pool_id:
                 found.append(event)
     assert found, "no event of the pool is in the log"
     assert found[-1].keys() >= LOG_FIELDS, LOG_FIELDS - found[-1].keys()

@@ -46,13 +46,23 @@ def queen_lists(world: World, node_id: str, state: str) -> None:
     world.seen["node"] = found
 
 
+@then(parsers.parse('the queen should not list node "{node_id}"'))
+def queen_lists_not(world: World, node_id: str) -> None:
+    """Wait until the queen's list has the node no more."""
+    world.lab.until(lambda: node_id not in [each["node_id"] for each in _nodes(world)], what=f"{node_id} is not listed")
+    assert node_id not in [each["node_id"] for each in _nodes(world)]
+
+
 @then(parsers.parse('the queen should know pool "{pool_id}" of node "{node_id}" as "{state}"'))
 def queen_knows_pool(world: World, pool_id: str, node_id: str, state: str) -> None:
     """Wait until the queen has heard of a pool's state, without waiting for the next beat."""
 
+    assert world.queen is not None, "no queen was started"
+    admin = world.queen.url
+
     def told() -> Any:
-        node: dict[str, Any] = next((each for each in _nodes(world) if each["node_id"] == node_id), {})
-        return next((each for each in node.get("pools", ()) if each["pool_id"] == pool_id and each["state"] == state), None)
+        wanted = {"pool_id": pool_id, "node_id": node_id, "state": state}
+        return next((each for each in ask(admin, "/v2/pools").body if wanted.items() <= each.items()), None)
 
     found = world.lab.until(told, what=f"the queen knows {pool_id} as {state}")
     assert found["state"] == state

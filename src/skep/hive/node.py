@@ -1,6 +1,7 @@
 """What every part of a hive is given: one struct of services, so that nothing is global."""
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -16,6 +17,9 @@ from skep.hive.handoff import HandoffFolder, SpawnFolder
 from skep.hive.metrics import HiveMetrics
 from skep.hive.settings import HiveSettings
 from skep.spec.engine import EngineSpec
+
+STARTS_MAX = max(8, 2 * (os.cpu_count() or 1))
+"""How many workers start at a time: more would only slow each other down, past their time limits."""
 
 
 @dataclass(kw_only=True)
@@ -39,6 +43,7 @@ class Node:
     rng: random.Random = field(default_factory=random.Random)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     provisioning: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS_MAX))
     fitting: asyncio.Lock = field(default_factory=asyncio.Lock)
     grace_s: float = 5.0
     stopping: bool = False

@@ -173,28 +173,39 @@ class Replica:
     async def _live(self, adopted: Running | None) -> Gone:
         """Run one life, and return how it ended; the state is then what that came to."""
         try:
-            self.running = self._take_over(adopted) if adopted else await self._launch()
+            running = await self._until_serving(adopted)
+            gone = await watch(self, running, self._node, self._adapter)
         except (SkepError, OSError) as error:
-            gone = crash.of_error(error, None)
-            self.last_error = gone.cause
-            self.advance(_E.CANNOT_START if self.state is _S.PLANNED else _E.EXITED, **gone.facts)
-            return gone
-        if self.state is _S.PLANNED:
-            self.advance(_E.SPAWNED, adopted=adopted is not None)
-        try:
-            await become_ready(
-                self.running, self.plan, self._node, self._adapter, on_progress=self._progressed
-            )
-            self._serve(self.running)
-            gone = await watch(self, self.running, self._node, self._adapter)
-        except SkepError as error:
             gone = crash.of_error(error, self.running)
-        if self.state is _S.DRAINING:
-            self.advance(_E.EXITED, **gone.facts)
-        elif self.state is not _S.STOPPING:
-            self.last_error = gone.cause
-            self.advance(crash.event_of(gone, self.state), **gone.facts)
+        match self.state:
+            case _S.STOPPING:
+                return gone
+            case _S.DRAINING:
+                event = _E.EXITED
+            case _S.PLANNED:
+                event = _E.CANNOT_START
+            case _:
+                event = crash.event_of(gone, self.state)
+        self.last_error = gone.cause
+        self.advance(event, **gone.facts)
         return gone
+
+    async def _until_serving(self, adopted: Running | None) -> Running:
+        """Start a process, or take one over, and return it when it serves. At most so many starts run at a time."""
+        if adopted is not None:
+            self._node.inventory.hold(self.owner, judge_fit(self.plan, self._node.inventory))
+            self.running = adopted
+            return await self._prove(adopted, is_adopted=True)
+        async with self._node.starting:
+            self.running = await self._launch()
+            return await self._prove(self.running, is_adopted=False)
+
+    async def _prove(self, running: Running, *, is_adopted: bool) -> Running:
+        if self.state is _S.PLANNED:
+            self.advance(_E.SPAWNED, adopted=is_adopted)
+        await become_ready(running, self.plan, self._node, self._adapter, on_progress=self._progressed)
+        self._serve(running)
+        return running
 
     async def _launch(self) -> Running:
         async with self._node.fitting:
@@ -210,10 +221,6 @@ class Replica:
             spawns=self._node.spawns,
             logs_folder=settings.state / "logs",
         )
-
-    def _take_over(self, adopted: Running) -> Running:
-        self._node.inventory.hold(self.owner, judge_fit(self.plan, self._node.inventory))
-        return adopted
 
     def _progressed(self, share: float) -> None:
         self.progress = share

@@ -62,7 +62,9 @@ def test_sigterm_while_everything_is_still_loading_leaves_nothing(place, pool_to
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
-def test_a_worker_that_dies_is_replaced_and_the_reason_is_told(place, hive, number: int) -> None:
+def test_a_worker_that_dies_is_replaced_and_the_reason_is_told(place, pool_toml, number: int) -> None:
+    place.configure(pool_toml(replicas=2), probe_interval_s=2.0)
+    hive = place.start()
     pool = hive.until_ready()
     victim = pool["replicas"][0]
     os.kill(victim["pid"], number)

@@ -1,6 +1,8 @@
 """Several queens over a real etcd, and one over SQLite that restarts: who leads, who knows, who goes on."""
 
 import asyncio
+import contextlib
+import itertools
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -9,7 +11,7 @@ import aiohttp
 import pytest
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "what color is the sky?"}]}
-WAIT_S = 20
+WAIT_S = 40
 
 
 @pytest.fixture
@@ -44,6 +46,18 @@ async def ask(http, url: str) -> int:
         return answer.status
 
 
+async def beat_for_ever(http, admins: list[str], worker: str) -> None:
+    """A hive that beats to the first queen that answers."""
+    for sequence in itertools.count(1):
+        body = {"instance": "h", "sequence": sequence, "pools": registration(worker)["pools"]}
+        for admin in admins:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with http.post(f"{admin}/v2/nodes/n1/heartbeat", json=body) as answer:
+                    if answer.ok:
+                        break
+        await asyncio.sleep(0.5)
+
+
 async def facts(http, url: str) -> dict:
     async with http.get(f"{url}/health") as answer:
         return await answer.json()
@@ -74,6 +88,7 @@ async def test_every_queen_serves_every_node_one_leads_and_another_takes_over(
     await until(has_leader)
     async with http.post(f"{queens[0].admin}/v2/nodes/register", json=registration(worker)) as answer:
         assert answer.status == 200
+    beating = asyncio.create_task(beat_for_ever(http, [queen.admin for queen in queens], worker))
 
     async def other_knows() -> bool:
         async with http.get(f"{queens[1].admin}/v2/nodes") as answer:
@@ -109,6 +124,8 @@ async def test_every_queen_serves_every_node_one_leads_and_another_takes_over(
 
     await until(leads)
     assert time.monotonic() - killed_s < 10
+    beating.cancel()
+    await asyncio.wait([beating])
 
 
 async def test_without_its_store_a_queen_runs_on_what_it_knew_and_says_so(
@@ -190,3 +207,47 @@ async def test_losing_a_member_of_etcd_fails_no_request(http, start_etcd, start_
             return answer.status == 201
 
     await until(writes)
+
+
+HIVE = """
+[[model]]
+name = "m"
+ref = "fake:m"
+aliases = ["nick"]
+[[pool]]
+id = "p"
+model = "m"
+backend = "fake"
+devices = "cpu"
+"""
+
+
+async def test_a_hive_that_loses_its_queen_beats_to_the_next_and_no_new_request_fails(
+    http, start_etcd, start_queen, start_hive
+):
+    store = f"etcd:{start_etcd().urls[0]}"
+    first, second = start_queen("--store", store), start_queen("--store", store)
+    start_hive("n1", f"{first.admin},{second.admin}", HIVE)
+
+    async def first_serves() -> bool:
+        return await ask(http, first.gateway) == 200
+
+    await until(first_serves)
+
+    async def second_serves() -> bool:
+        return await ask(http, second.gateway) == 200
+
+    await until(second_serves)
+    first.child.send_signal(signal.SIGKILL)
+    first.child.wait(10)
+    killed_s = time.monotonic()
+
+    async def is_beaten_to() -> bool:
+        assert await ask(http, second.gateway) == 200
+        async with http.get(f"{second.admin}/v2/nodes") as answer:
+            (node,) = await answer.json()
+        return time.monotonic() - killed_s > 3 and node["seen_s_ago"] < 1.5
+
+    await until(is_beaten_to)
+    async with http.post(f"{second.gateway}/v1/chat/completions", json=BODY | {"model": "nick"}) as answer:
+        assert answer.status == 200

@@ -45,6 +45,15 @@ async def until(check, why: str = "") -> None:
         pytest.fail(f"not within {WAIT_S} s: {why}")
 
 
+async def serving(http, queen) -> None:
+    """Until the queen knows a model: a hive registers a moment after it answers."""
+
+    async def knows() -> bool:
+        return bool(await get(http, f"{queen.admin}/v2/models"))
+
+    await until(knows, "the hive registers")
+
+
 def client(queen, **more) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{queen.gateway}/v1", api_key="any", **more)
 
@@ -64,6 +73,7 @@ async def test_killing_a_worker_in_a_stream_is_told_in_band_and_the_next_request
 ):
     queen = start_queen()
     hive = start_hive("n1", queen.admin, POOL)
+    await serving(http, queen)
     async with client(queen, max_retries=0) as ask:
         first = await ask.chat.completions.create(model="demo", messages=ASK, max_tokens=5)
         assert first.usage.completion_tokens == 5
@@ -90,6 +100,7 @@ async def test_killing_a_worker_in_a_stream_is_told_in_band_and_the_next_request
 async def test_a_client_that_leaves_frees_the_slot_at_the_engine(http, start_queen, start_hive, stream):
     queen = start_queen()
     hive = start_hive("n1", queen.admin, POOL)
+    await serving(http, queen)
     async with client(queen, max_retries=0) as ask:
         await ask.chat.completions.create(model="demo", messages=ASK, max_tokens=2)
         if stream:
@@ -173,6 +184,7 @@ async def test_a_sleeping_pool_is_woken_by_a_request(http, start_queen, start_hi
 async def test_logs_and_reasons_of_a_pool_come_through_the_queen(http, start_queen, start_hive):
     queen = start_queen()
     start_hive("n1", queen.admin, POOL)
+    await serving(http, queen)
     async with client(queen, max_retries=0) as ask:
         await ask.chat.completions.create(model="demo", messages=ASK, max_tokens=2)
     async with http.get(f"{queen.admin}/v2/nodes/n1/pools/pool-0/logs") as answer:

@@ -6,6 +6,7 @@ told at once; they pass on to each other what they hear.
 
 import asyncio
 import os
+import ssl
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +44,8 @@ class Registrar:
     def __init__(self, node: Node, pools: Pools, *, address: str) -> None:
         self._node, self._pools, self._address = node, pools, address
         self._sequence = 0
+        certificates = node.settings.tls_ca
+        self._tls = ssl.create_default_context(cafile=certificates) if certificates else True
         self._urls = [one.strip().rstrip("/") for one in node.settings.queen.split(",") if one.strip()]
         self.is_registered = False
 
@@ -154,7 +157,7 @@ class Registrar:
         url = f"{self._urls[0]}{path}"
         headers = {} if data is None else {"content-type": "application/json"}
         try:
-            async with client.request(method, url, data=data, headers=headers) as reply:
+            async with client.request(method, url, data=data, headers=headers, ssl=self._tls) as reply:
                 body = await reply.read()
                 self._node.metrics.count(self._node.metrics.registrations, "answered")
                 return reply.status, body
@@ -163,10 +166,13 @@ class Registrar:
 
     def _read(self, body: bytes, kind: type[T]) -> T:
         try:
-            return tolerant.decode(body, kind).message
+            decoded = tolerant.decode(body, kind)
         except InvalidInput as error:
             url = self._urls[0]
             raise QueenUnreachable(f"{url} answers what is not understood: {error}", url=url) from error
+        if decoded.unknown_fields:
+            log.info("queen_unknown_fields", message_type=kind.__name__, count=decoded.unknown_fields)
+        return decoded.message
 
 
 def machine_id() -> str:

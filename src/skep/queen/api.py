@@ -76,13 +76,13 @@ async def nodes(core: Core) -> list[NodeView]:
 @post("/v2/nodes/{node_id:str}/cordon", summary="No new work for a node", tags=["nodes"], status_code=200)
 async def cordon(core: Core, node_id: NodeId) -> NodeView:
     """What runs there goes on."""
-    return node_view(core.registry, core.cordon(node_id, is_cordoned=True))
+    return node_view(core.registry, await core.cordon(node_id, is_cordoned=True))
 
 
 @post("/v2/nodes/{node_id:str}/uncordon", summary="New work again", tags=["nodes"], status_code=200)
 async def uncordon(core: Core, node_id: NodeId) -> NodeView:
     """Undo a cordon."""
-    return node_view(core.registry, core.cordon(node_id, is_cordoned=False))
+    return node_view(core.registry, await core.cordon(node_id, is_cordoned=False))
 
 
 @get("/v2/pools", summary="Every pool", tags=["pools"])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import aiohttp
 import structlog
 
+from skep.errors.queen import NodeUnknown
 from skep.errors.store import StoreUnavailable
 from skep.lifecycle.pool import PoolState
 from skep.queen.assign import Assigner
@@ -19,7 +20,6 @@ from skep.queen.hosts import HostCheck
 from skep.queen.metrics import Metrics
 from skep.queen.options import GatewayOptions
 from skep.queen.rates import Rates
-from skep.queen.records import NODES, NodeRecord
 from skep.queen.registry import Node, Registry
 from skep.queen.request import Shared
 from skep.queen.routes import Route, Routes
@@ -113,7 +113,7 @@ class Core:
     def register(self, request: RegisterRequest, *, is_forwarded: bool = False) -> Node:
         """Take a node in."""
         node = self.registry.register(request)
-        if self._is_cordoned_in_store(node.node_id) and node.is_alive:
+        if self.state is not None and self.state.is_cordoned(node.node_id) and node.is_alive:
             self.registry.cordon(node.node_id, is_cordoned=True)
         log.info("node_registered", node_id=node.node_id, address=request.address, version=request.version)
         self._spread(node.node_id, is_changed=True, is_forwarded=is_forwarded)
@@ -136,11 +136,13 @@ class Core:
         self.registry.leave(node_id)
         self._spread(node_id, is_changed=True, is_forwarded=is_forwarded)
 
-    def cordon(self, node_id: str, *, is_cordoned: bool) -> Node:
-        """Stop or allow new work on a node, at every queen. Raises: NodeUnknown."""
-        node = self.registry.cordon(node_id, is_cordoned=is_cordoned)
-        self._spread(node_id, is_changed=True, is_forwarded=False)
-        return node
+    async def cordon(self, node_id: str, *, is_cordoned: bool) -> Node:
+        """Stop or allow new work on a node, at every queen. Raises: NodeUnknown, StoreUnavailable."""
+        if node_id not in self.registry.nodes:
+            raise NodeUnknown(f"no node {node_id} is registered", node_id=node_id)
+        if self.state is not None:
+            await self.state.cordon(node_id, is_cordoned=is_cordoned)
+        return self.registry.cordon(node_id, is_cordoned=is_cordoned)
 
     def count_unknown(self, fields: int) -> None:
         """Count the fields of messages that this version does not know."""
@@ -154,11 +156,6 @@ class Core:
             self.forwarder.tell(node_id)
         if is_changed and self.state is not None:
             self.state.node_changed(node_id)
-
-    def _is_cordoned_in_store(self, node_id: str) -> bool:
-        if self.state is None:
-            return False
-        return any(one.cordoned and one.node_id == node_id for one in self.state.records(NODES, NodeRecord))
 
     # What /health says.
 

@@ -67,3 +67,10 @@ def prompt_of(body: bytes) -> bytes:
     """Return the prompt of a body that `read_fields` has read, as JSON."""
     found = _decoder.decode(body)
     return bytes(found.messages or found.prompt or found.input)
+
+
+def renamed(body: bytes, model: str) -> bytes:
+    """Return a body that `read_fields` has read with another model's name; every other value keeps its bytes."""
+    values = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    values["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(values)

@@ -9,14 +9,8 @@ from skep.policy.placement import Spread
 from skep.spec.ids import Id
 from skep.spec.pool import PoolSpec
 
-NODES, POOLS, ASSIGNMENTS, QUEENS, AUDIT, LEADER = (
-    "nodes/",
-    "pools/",
-    "assignments/",
-    "queens/",
-    "audit/",
-    "leader",
-)
+NODES, CORDONS, POOLS, ASSIGNMENTS = "nodes/", "cordons/", "pools/", "assignments/"
+QUEENS, AUDIT, LEADER = "queens/", "audit/", "leader"
 
 
 class ServedPool(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +27,6 @@ class NodeRecord(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str
     address: str
     version: str = ""
-    cordoned: bool = False
     pools: tuple[ServedPool, ...] = ()
 
 

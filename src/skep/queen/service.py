@@ -12,7 +12,7 @@ from skep.errors.web import MethodNotAllowed, RouteNotFound, UnsupportedMediaTyp
 from skep.queen import head
 from skep.queen.dispatch import not_served
 from skep.queen.exchange import Exchange
-from skep.queen.fields import read_fields
+from skep.queen.fields import read_fields, renamed
 from skep.queen.gate import Gate, Visitor, asked_priority
 from skep.queen.hosts import HostCheck
 from skep.queen.incoming import Incoming
@@ -172,6 +172,10 @@ class Service:
         visitor = self._visitor(incoming)
         body = incoming.whole_body()
         fields = read_fields(body, session=incoming.header(b"x-skep-session").decode("latin-1"))
+        route = self._routes.get(fields.model)
+        if route is not None and route.model != fields.model:  # Engines know the name proper only.
+            body = renamed(body, route.model)
+            fields = msgspec.structs.replace(fields, model=route.model)
         self._gate.enter(visitor, fields.model)
         request = Request(
             request_id=incoming.request_id,

@@ -19,7 +19,7 @@ from skep.queen.keygate import KeyGate
 from skep.queen.keys import Key, Usage
 from skep.queen.membership import Membership
 from skep.queen.mirror import Mirror
-from skep.queen.records import LEADER, NODES, QUEENS, NodeRecord, QueenRecord, ServedPool
+from skep.queen.records import CORDONS, LEADER, NODES, QUEENS, NodeRecord, QueenRecord, ServedPool
 from skep.queen.registry import Node, Registry
 from skep.store.base import Delete, Put, Store
 from skep.wire.node import PoolReport, RegisterRequest
@@ -54,6 +54,15 @@ class State:
         """How long the store has been away; None while it answers."""
         since = self.mirror.lost_since_s
         return None if since is None else time.monotonic() - since
+
+    def is_cordoned(self, node_id: str) -> bool:
+        """True when an operator wants no new work on a node."""
+        return CORDONS + node_id in self.mirror.items
+
+    async def cordon(self, node_id: str, *, is_cordoned: bool) -> None:
+        """Write an operator's wish down; every queen follows. Raises: StoreUnavailable."""
+        key = CORDONS + node_id
+        await self.store.txn([], [Put(key=key, value=b"") if is_cordoned else Delete(key=key)])
 
     def node_changed(self, node_id: str) -> None:
         """A node has registered, left, or has other pools: write it down soon."""
@@ -92,6 +101,8 @@ class State:
         if LEADER in touched and LEADER not in self.mirror.items:
             self.membership.poke()
         for key in touched:
+            if key.startswith(CORDONS):
+                self._cordon_known(key.removeprefix(CORDONS))
             if key.startswith(NODES) and (item := self.mirror.items.get(key)) is not None:
                 self._node_known(msgspec.json.decode(item.value, type=NodeRecord))
         for listener in self._listeners:
@@ -111,11 +122,18 @@ class State:
         return [(key, used.get(key.key_id, Usage())) for key in self.records(keys.PREFIX, Key)]
 
     def _node_known(self, record: NodeRecord) -> None:
-        node = self._registry.nodes.get(record.node_id)
-        if node is None:
+        if record.node_id not in self._registry.nodes:
             self._registry.expect(_expected(record))
-        elif node.is_heard and record.cordoned != (node.state is NodeState.CORDONED):
-            self._registry.cordon(record.node_id, is_cordoned=record.cordoned)
+
+    def _cordon_known(self, node_id: str) -> None:
+        """Take over what any queen was told about a node."""
+        node = self._registry.nodes.get(node_id)
+        if (
+            node is not None
+            and node.is_heard
+            and self.is_cordoned(node_id) != (node.state is NodeState.CORDONED)
+        ):
+            self._registry.cordon(node_id, is_cordoned=self.is_cordoned(node_id))
 
 
 def record_of(node: Node) -> NodeRecord:
@@ -128,7 +146,6 @@ def record_of(node: Node) -> NodeRecord:
         node_id=node.node_id,
         address=node.request.address,
         version=node.request.version,
-        cordoned=node.state is NodeState.CORDONED,
         pools=pools,
     )
 

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import corpus
 
-from skep.runtime.backend import LoadOptions, Row, SessionOptions
+from skep.runtime.backend import LoadOptions, SessionOptions
 from skep.runtime.llama import LlamaBackend
-from skep.runtime.llama.model import LlamaModel
-from skep.runtime.llama.session import LlamaSession
+from skep.runtime.llama.speaking import say
 from skep.runtime.models import TINY
-from skep.runtime.sampling import SamplingParams
 
 CONTEXT = 1024
 NOT_PROMISED = {"long_count"}
@@ -53,23 +51,6 @@ def expected(dialogue: corpus.Dialogue) -> tuple[str, str]:
     return start, whole[len(start) :].removesuffix("<|im_end|>\n")
 
 
-def greedy(model: LlamaModel, session: LlamaSession, prompt: str, *, tokens_max: int) -> str:
-    """Return what the model says."""
-    tokens = model.tokenize(prompt, parse_special=True)
-    session.sequence_remove(0, 0, -1)
-    for start in range(0, len(tokens), session.options.batch_rows_max):
-        part = tokens[start : start + session.options.batch_rows_max]
-        session.decode([Row(token, start + i, 0, i == len(part) - 1) for i, token in enumerate(part)])
-    said: list[bytes] = []
-    with session.make_sampler(SamplingParams(temperature=0)) as sampler:
-        token = session.sample(sampler, len(part) - 1)
-        while token not in model.info.end_tokens and len(said) < tokens_max:
-            said.append(model.piece(token))
-            session.decode([Row(token, len(tokens) + len(said) - 1, 0, wants_logits=True)])
-            token = session.sample(sampler, 0)
-    return b"".join(said).decode("utf-8", "replace")
-
-
 def measure(path: Path, *, samples: int) -> bool:
     rng = random.Random(99)
     exact = True
@@ -81,7 +62,7 @@ def measure(path: Path, *, samples: int) -> bool:
             right, wrong = 0, ""
             for _ in range(samples):
                 prompt, answer = expected(make(rng))
-                said = greedy(model, session, prompt, tokens_max=300)
+                said = say(model, session, prompt, tokens_max=300)
                 right += said == answer
                 if said != answer:
                     wrong = f"   {prompt.splitlines()[-2]!r}: {said[-60:]!r}, not {answer[-60:]!r}"

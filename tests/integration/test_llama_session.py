@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,10 +17,8 @@ from skep.errors import InvalidInput, SkepError
 from skep.errors.runtime import (
     Closed,
     DecodeAborted,
-    DecodeFailed,
     InsufficientMemory,
     InvalidBatch,
-    InvalidSampling,
     NoCacheSlot,
     WrongThread,
 )
@@ -28,12 +26,11 @@ from skep.runtime.backend import LoadOptions, Row, SessionOptions
 from skep.runtime.llama import LlamaBackend
 from skep.runtime.llama.model import LlamaModel
 from skep.runtime.llama.session import LlamaSession
-from skep.runtime.models import BERT, BROKEN, SPM, TINY, TINY_LORA, TINY_Q8
-from skep.runtime.sampling import SamplingParams
+from skep.runtime.llama.speaking import GREEDY, feed, go_on, rows, say
+from skep.runtime.models import BERT, SPM, TINY, TINY_LORA, TINY_Q8
 
 pytestmark = pytest.mark.llama
 
-GREEDY = SamplingParams(temperature=0)
 OPTIONS = SessionOptions(sequences=3, context=512, batch_rows_max=128, threads=1)
 
 
@@ -56,55 +53,6 @@ def session(tiny: LlamaModel) -> Iterator[LlamaSession]:
 
 def chat(question: str) -> str:
     return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-
-
-def rows(tokens: Sequence[int], *, start: int = 0, sequence: int = 0) -> list[Row]:
-    last = len(tokens) - 1
-    return [Row(token, start + i, sequence, wants_logits=i == last) for i, token in enumerate(tokens)]
-
-
-def feed(session: LlamaSession, tokens: Sequence[int], *, start: int = 0, sequence: int = 0) -> int:
-    """Decode tokens in chunks; return the index of the row that has logits."""
-    step = session.options.batch_rows_max
-    for at in range(0, len(tokens), step):
-        part = tokens[at : at + step]
-        session.decode(rows(part, start=start + at, sequence=sequence))
-    return len(part) - 1
-
-
-def say(
-    model: LlamaModel,
-    session: LlamaSession,
-    prompt: str,
-    params: SamplingParams = GREEDY,
-    *,
-    sequence: int = 0,
-    tokens_max: int = 64,
-) -> str:
-    tokens = model.tokenize(prompt, parse_special=True)
-    session.sequence_remove(sequence, 0, -1)
-    row = feed(session, tokens, sequence=sequence)
-    return go_on(model, session, row, len(tokens), params, sequence=sequence, tokens_max=tokens_max)
-
-
-def go_on(
-    model: LlamaModel,
-    session: LlamaSession,
-    row: int,
-    position: int,
-    params: SamplingParams = GREEDY,
-    *,
-    sequence: int = 0,
-    tokens_max: int = 64,
-) -> str:
-    said: list[bytes] = []
-    with session.make_sampler(params) as sampler:
-        token = session.sample(sampler, row)
-        while token not in model.info.end_tokens and len(said) < tokens_max:
-            said.append(model.piece(token))
-            session.decode([Row(token, position + len(said) - 1, sequence, wants_logits=True)])
-            token = session.sample(sampler, 0)
-    return b"".join(said).decode("utf-8", "replace")
 
 
 ANSWERS = {
@@ -171,101 +119,6 @@ def test_sequences_in_one_batch_answer_as_they_do_alone(tiny: LlamaModel, sessio
     assert said == [ANSWERS[question] for question in questions]
 
 
-def test_a_seed_repeats_and_another_differs(tiny: LlamaModel, session: LlamaSession) -> None:
-    def at(seed: int | None) -> str:
-        return say(tiny, session, "the", SamplingParams(temperature=2.0, seed=seed), tokens_max=32)
-
-    assert at(5) == at(5)
-    assert len({at(seed) for seed in (1, 2, 3, 4)}) > 1
-    assert at(2**32 - 1) == at(2**32 - 1)
-    assert len({at(None) for _ in range(4)}) > 1
-
-
-def test_top_k_of_one_is_greedy_at_any_temperature(tiny: LlamaModel, session: LlamaSession) -> None:
-    params = SamplingParams(temperature=2.0, top_k=1, seed=1)
-    assert say(tiny, session, chat("what color is the sky?"), params) == "the sky is blue."
-
-
-def test_min_p_and_top_p_cut_the_tail(tiny: LlamaModel, session: LlamaSession) -> None:
-    for params in (
-        SamplingParams(temperature=1.0, min_p=0.9, seed=1),
-        SamplingParams(temperature=1.0, top_p=0.0, seed=1),
-    ):
-        assert say(tiny, session, chat("what color is the sky?"), params) == "the sky is blue."
-
-
-def test_a_logit_bias_forbids_and_forces(tiny: LlamaModel, session: LlamaSession) -> None:
-    (end,) = tiny.tokenize("<|im_end|>", parse_special=True)
-    forced = SamplingParams(temperature=0, logit_bias={end: 100.0})
-    assert say(tiny, session, chat("what color is the sky?"), forced) == ""
-    forbidden = SamplingParams(temperature=0, logit_bias={end: -100.0})
-    assert len(say(tiny, session, chat("what color is the sky?"), forbidden, tokens_max=30)) > len(
-        "the sky is blue."
-    )
-
-
-def test_penalties_break_a_repetition(tiny: LlamaModel, session: LlamaSession) -> None:
-    params = SamplingParams(
-        temperature=0, frequency_penalty=2.0, presence_penalty=2.0, repetition_penalty=5.0
-    )
-    assert say(tiny, session, chat("say tiger 6 times"), params).count("tiger") < 6
-
-
-def test_a_prompt_primes_the_penalties(tiny: LlamaModel, session: LlamaSession) -> None:
-    tokens = tiny.tokenize(chat("what color is the sky?"), parse_special=True)
-    row = feed(session, tokens)
-    with session.make_sampler(GREEDY) as sampler:
-        favourite = session.sample(sampler, row)
-    params = SamplingParams(temperature=0, presence_penalty=2.0, repetition_penalty=10.0)
-    with session.make_sampler(params, prompt=[favourite]) as sampler:
-        assert session.sample(sampler, row) != favourite
-
-
-@pytest.mark.parametrize(
-    "params",
-    [
-        SamplingParams(temperature=-1.0),
-        SamplingParams(temperature=float("nan")),
-        SamplingParams(top_p=1.5),
-        SamplingParams(top_k=-1),
-        SamplingParams(repetition_penalty=0.0),
-        SamplingParams(seed=2**32),
-        SamplingParams(logit_bias={768: 1.0}),
-        SamplingParams(logit_bias={1: float("inf")}),
-    ],
-    ids=str,
-)
-def test_sampling_parameters_out_of_range_are_typed(session: LlamaSession, params: SamplingParams) -> None:
-    with pytest.raises(InvalidSampling):
-        session.make_sampler(params)
-
-
-def test_a_prompt_token_out_of_range_is_typed(session: LlamaSession) -> None:
-    with pytest.raises(InvalidSampling):
-        session.make_sampler(GREEDY, prompt=[1, 768])
-
-
-def test_logits_are_a_view_that_steers_the_choice(tiny: LlamaModel, session: LlamaSession) -> None:
-    row = feed(session, tiny.tokenize(chat("what color is the sky?"), parse_special=True))
-    logits = session.logits(row)
-    assert logits.shape == (768,)
-    assert logits.dtype == np.float32
-    for params in (GREEDY, SamplingParams(temperature=1.0, seed=1)):
-        logits[:] = -np.inf
-        logits[77] = 0.0
-        with session.make_sampler(params) as sampler:
-            assert session.sample(sampler, row) == 77
-
-
-def test_logits_that_are_no_numbers_spoil_the_session(backend: LlamaBackend) -> None:
-    with backend.load(BROKEN["nan-weights"], LoadOptions()) as model, model.open_session(OPTIONS) as session:
-        session.decode(rows([5, 6]))
-        with session.make_sampler(GREEDY) as sampler, pytest.raises(DecodeFailed, match="not numbers"):
-            session.sample(sampler, 1)
-        with pytest.raises(DecodeFailed, match="close it"):
-            session.decode(rows([5]))
-
-
 def test_a_removed_suffix_can_be_decoded_again(tiny: LlamaModel, session: LlamaSession) -> None:
     tokens = tiny.tokenize(chat("what color is the sky?"), parse_special=True)
     feed(session, tokens)
@@ -273,7 +126,7 @@ def test_a_removed_suffix_can_be_decoded_again(tiny: LlamaModel, session: LlamaS
     assert session.sequence_remove(0, 5, -1)
     assert session.sequence_position_max(0) == 4
     row = feed(session, tokens[5:], start=5)
-    assert go_on(tiny, session, row, len(tokens)) == "the sky is blue."
+    assert go_on(tiny, session, row, position=len(tokens)) == "the sky is blue."
 
 
 @pytest.mark.parametrize("unified", [False, True])
@@ -286,7 +139,7 @@ def test_a_copied_prefix_answers_as_a_cold_one(tiny: LlamaModel, unified: bool) 
         assert session.sequence_position_max(2) == len(tokens) - 1
         session.sequence_remove(2, len(tokens) - 4, -1)
         row = feed(session, tokens[-4:], start=len(tokens) - 4, sequence=2)
-        assert go_on(tiny, session, row, len(tokens), sequence=2) == "the grass is green."
+        assert go_on(tiny, session, row, position=len(tokens), sequence=2) == "the grass is green."
 
 
 def test_a_partial_copy_needs_a_unified_cache(tiny: LlamaModel, session: LlamaSession) -> None:
@@ -649,7 +502,7 @@ def test_two_sessions_of_one_model_do_not_disturb_each_other(tiny: LlamaModel, s
         tokens = tiny.tokenize(chat("what color is the sky?"), parse_special=True)
         row = feed(session, tokens)
         assert say(tiny, other, chat("what color is the grass?")) == "the grass is green."
-        assert go_on(tiny, session, row, len(tokens)) == "the sky is blue."
+        assert go_on(tiny, session, row, position=len(tokens)) == "the sky is blue."
 
 
 def test_alone_and_with_fixed_chunks_logits_repeat_bit_for_bit(tiny: LlamaModel) -> None:

@@ -10,13 +10,12 @@ from typing import Final
 import msgspec
 
 from skep.errors.runtime import AbiMismatch, DecodeAborted
-from skep.runtime.backend import LoadOptions, Row, SessionOptions
+from skep.runtime.backend import LoadOptions, SessionOptions
 from skep.runtime.llama.backend import LlamaBackend
 from skep.runtime.llama.model import LlamaModel
 from skep.runtime.llama.session import LlamaSession
+from skep.runtime.llama.speaking import feed, go_on, say
 from skep.runtime.sampling import SamplingParams
-
-ANSWER_TOKENS_MAX: Final = 64
 
 GOLDEN_ANSWERS: Final = {
     "what color is the sky?": "the sky is blue.",
@@ -61,7 +60,7 @@ def _wrong_answers(model: LlamaModel, session: LlamaSession) -> str:
     wrong = {
         question: said
         for question, answer in GOLDEN_ANSWERS.items()
-        if (said := _answer(model, session, question)) != answer
+        if (said := say(model, session, _chat(question))) != answer
     }
     return "" if not wrong else f"answered {wrong}"
 
@@ -73,24 +72,27 @@ def _wrong_round_trip(model: LlamaModel, _session: LlamaSession) -> str:
 
 
 def _wrong_copy(model: LlamaModel, session: LlamaSession) -> str:
-    tokens = _feed(model, session, "what color is the grass?", sequence=0)
+    tokens = model.tokenize(_chat("what color is the grass?"), parse_special=True)
+    session.sequence_remove(0, 0, -1)
+    feed(session, tokens)
     session.sequence_copy(0, 1, 0, -1)
-    session.sequence_remove(1, len(tokens) - 1, -1)
-    session.decode([Row(tokens[-1], len(tokens) - 1, 1, wants_logits=True)])
-    said = _generate(model, session, 0, position=len(tokens), sequence=1)
+    last = len(tokens) - 1
+    session.sequence_remove(1, last, -1)
+    row = feed(session, tokens[last:], start=last, sequence=1)
+    said = go_on(model, session, row, position=len(tokens), sequence=1)
     return "" if said == "the grass is green." else f"answered {said!r}"
 
 
 def _wrong_seed(model: LlamaModel, session: LlamaSession) -> str:
     params = SamplingParams(temperature=1.5, seed=7)
-    said = {_answer(model, session, "hello", params) for _ in range(2)}
+    said = {say(model, session, _chat("hello"), params) for _ in range(2)}
     return "" if len(said) == 1 else f"the same seed gave {said}"
 
 
 def _wrong_interrupt(model: LlamaModel, session: LlamaSession) -> str:
     session.interrupt()
     try:
-        _feed(model, session, "count from 1 to 9", sequence=2)
+        say(model, session, _chat("count from 1 to 9"), sequence=2)
     except DecodeAborted:
         return ""
     finally:
@@ -98,36 +100,5 @@ def _wrong_interrupt(model: LlamaModel, session: LlamaSession) -> str:
     return "a decode ran on after an interrupt"
 
 
-def _answer(
-    model: LlamaModel, session: LlamaSession, question: str, params: SamplingParams | None = None
-) -> str:
-    tokens = _feed(model, session, question, sequence=0)
-    return _generate(model, session, len(tokens) - 1, position=len(tokens), sequence=0, params=params)
-
-
-def _feed(model: LlamaModel, session: LlamaSession, question: str, *, sequence: int) -> list[int]:
-    prompt = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-    tokens = model.tokenize(prompt, parse_special=True)
-    session.sequence_remove(sequence, 0, -1)
-    last = len(tokens) - 1
-    session.decode([Row(token, index, sequence, index == last) for index, token in enumerate(tokens)])
-    return tokens
-
-
-def _generate(
-    model: LlamaModel,
-    session: LlamaSession,
-    row: int,
-    *,
-    position: int,
-    sequence: int,
-    params: SamplingParams | None = None,
-) -> str:
-    said: list[bytes] = []
-    with session.make_sampler(params or SamplingParams(temperature=0)) as sampler:
-        token = session.sample(sampler, row)
-        while token not in model.info.end_tokens and len(said) < ANSWER_TOKENS_MAX:
-            said.append(model.piece(token))
-            session.decode([Row(token, position + len(said) - 1, sequence, wants_logits=True)])
-            token = session.sample(sampler, 0)
-    return b"".join(said).decode("utf-8", "replace")
+def _chat(question: str) -> str:
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"

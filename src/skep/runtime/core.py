@@ -183,13 +183,11 @@ class EngineCore:
         Not in deterministic mode: what it computed would be computed in other chunks.
         """
         roster = self.roster
-        if self.is_tight or self.options.deterministic or roster.has_idle_slot or not roster.paused:
+        longest = roster.longest_paused()
+        if self.is_tight or self.options.deterministic or roster.has_idle_slot or longest is None:
             return
-        longest = min(roster.paused, key=lambda seq: seq.job.paused_at)
         if now - longest.job.paused_at >= PARK_AFTER_S:
-            roster.unseat(longest, now=now)
-            longest.computed = 0
-            roster.parked.append(longest)
+            roster.park(longest, now=now)
 
     def _admit(self, now: float) -> None:
         roster, session = self.roster, self.session
@@ -303,9 +301,8 @@ class EngineCore:
         self.prefill_jobs = frozenset((job.id,))
         try:
             event = self.lane.embed(job, in_flight=self._flies)
-        except (
-            DecodeAborted
-        ):  # If it was this job that was cancelled, that command comes before the next step.
+        except DecodeAborted:
+            # If it was this job that was cancelled, that command comes before the next step.
             self.counters.interrupted += 1
             job.advance(JobEvent.PREEMPTED)
             self.lane.waiting.appendleft(job)

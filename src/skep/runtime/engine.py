@@ -259,6 +259,8 @@ class Engine:
             self._core.interrupt()
 
     async def _idle_within(self, seconds: float) -> bool:
+        if self._is_closed:
+            return not self._core.jobs
         loop = asyncio.get_running_loop()
         idle = loop.create_future()
 
@@ -267,7 +269,8 @@ class Engine:
                 idle.set_result(None)
 
         def watcher() -> None:
-            loop.call_soon_threadsafe(resolve)
+            with contextlib.suppress(RuntimeError):  # The loop was closed: nobody waits any more.
+                loop.call_soon_threadsafe(resolve)
 
         def forget() -> None:
             if watcher in self._idle_watchers:

@@ -4,10 +4,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from skep.errors import SkepError
-from skep.errors.runtime import EngineFault, NoCacheSlot
-from skep.lifecycle.job import JobEvent
+from skep.errors.runtime import DeviceError, EngineFault, NoCacheSlot
+from skep.lifecycle.job import JobEvent, JobState
 from skep.runtime.backend import BackendSession
+from skep.runtime.roster import Roster
 from skep.runtime.scheduler import Batch
+from skep.runtime.sequence import Sequence
 from skep.runtime.slots import truncate
 
 if TYPE_CHECKING:
@@ -34,7 +36,10 @@ def repair(core: "EngineCore", batch: Batch, session: BackendSession) -> None:
 
 
 def relieve(core: "EngineCore", error: NoCacheSlot, session: BackendSession) -> None:
-    """Make cache room: first idle prefixes, then the youngest job, which queues again and loses nothing."""
+    """Make cache room: idle prefixes give way first, then jobs whose reader is behind, then the youngest.
+
+    A job that gives way queues again, and loses nothing.
+    """
     roster = core.roster
     idle = [slot for slot in roster.slots if slot.sequence is None and slot.tokens]
     if idle:
@@ -42,20 +47,27 @@ def relieve(core: "EngineCore", error: NoCacheSlot, session: BackendSession) -> 
         session.sequence_remove(oldest.index, 0, -1)
         oldest.tokens, oldest.border = [], 0
         return
-    youngest = max(roster.active(), key=lambda seq: seq.admitted_at)
     if (
         roster.running == 1 or core.options.deterministic
     ):  # Recomputed in other chunks it would be other bits.
+        youngest = _youngest(roster)
         core.fail(youngest.job, error, youngest)
         return
     core.counters.preempted += 1
     core.is_tight = True
-    youngest.job.advance(JobEvent.PREEMPTED)
-    youngest.job.outbox.is_paused = False
-    session.sequence_remove(youngest.index, 0, -1)
-    youngest.computed = 0
-    roster.unseat(youngest, now=youngest.admitted_at)
-    roster.preempted.append(youngest)
+    victim = roster.longest_paused() or _youngest(roster)
+    session.sequence_remove(victim.index, 0, -1)
+    victim.computed = 0
+    if victim.job.state is JobState.PAUSED:
+        roster.park(victim, now=victim.admitted_at)
+        return
+    roster.unseat(victim, now=victim.admitted_at)
+    victim.job.advance(JobEvent.PREEMPTED)
+    roster.preempted.append(victim)
+
+
+def _youngest(roster: Roster) -> Sequence:
+    return max(roster.active(), key=lambda seq: seq.admitted_at)
 
 
 def reopen(core: "EngineCore", error: SkepError) -> None:
@@ -69,7 +81,9 @@ def reopen(core: "EngineCore", error: SkepError) -> None:
     core.session = None
     core.faults += 1
     if core.faults >= core.options.faults_max:
-        core.give_up(EngineFault(f"{core.faults} decodes in a row failed, the last one: {error}"))
+        fault = EngineFault(f"{core.faults} decodes in a row failed, the last one: {error}")
+        # A device's error keeps its code: whoever owns the worker tells by it that the device is to blame.
+        core.give_up(error if isinstance(error, DeviceError) else fault)
         return
     try:
         core.open()

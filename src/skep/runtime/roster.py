@@ -77,6 +77,16 @@ class Roster:
         slot.tokens, slot.border, slot.idle_since = seq.tokens[: seq.computed], seq.border, now
         slot.sequence = seq.slot = None
 
+    def longest_paused(self) -> Sequence | None:
+        """The seated sequence whose reader has been behind longest."""
+        return min(self.paused, key=lambda seq: seq.job.paused_at, default=None)
+
+    def park(self, seq: Sequence, *, now: float) -> None:
+        """Free a paused sequence's slot; it waits for its reader without one."""
+        self.unseat(seq, now=now)
+        seq.computed = 0
+        self.parked.append(seq)
+
     def forget(self, seq: Sequence) -> None:
         """Take out a sequence that has no slot."""
         (self.preempted if seq in self.preempted else self.parked).remove(seq)

@@ -474,3 +474,28 @@ def test_a_job_whose_sampling_the_backend_refuses_fails_alone(bench: Benches) ->
     it.finish()
     assert it.events[bad.id][-1].error.code == "invalid_sampling"
     assert isinstance(it.events[good.id][-1], Finished)
+
+
+def test_a_paused_job_that_loses_its_cache_room_waits_for_its_reader_without_a_slot(
+    bench: Benches, solo: Any
+) -> None:
+    script = FakeScript(cache_cells=60)
+    it = bench(script, events_max=4)
+    runs = it.submit("r" * 20, max_tokens=35)
+    slow = it.submit("s" * 20, max_tokens=20)
+    it.step_until(lambda: slow.state is JobState.PAUSED)
+    it.step_until(lambda: bool(it.read(runs)) and bool(it.core.roster.parked), steps_max=100)
+    assert slow.state is JobState.PAUSED
+    assert len(slow.outbox) == 4
+    it.finish()
+    for job in (runs, slow):
+        assert it.text(job) == solo(script, job.request.prompt, job.max_tokens)
+
+
+def test_the_end_is_told_when_the_engine_is_idle_and_closed(bench: Benches) -> None:
+    it = bench()
+    job = it.submit("a", max_tokens=90)
+    it.step()
+    it.core.close(DecodeFailed("over"))
+    assert isinstance(it.read(job)[-1].error, DecodeFailed)
+    assert not it.core.step()

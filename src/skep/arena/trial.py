@@ -62,7 +62,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class TrialResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a trial; `error` where the policy failed, which counts as not solved."""
+    """What became of a trial; `actions` changed the trace until the end was seen; `error` where the policy failed, which counts as not solved."""
 
     trial: Trial
     is_held_out: bool
@@ -100,7 +100,7 @@ def run_trial(trial: Trial) -> TrialResult:
         except PolicyFailed as error:
             return _lost(trial, scenario, str(error))
         first = _samples(driver, scenario, scenario.trace, trial) if trial.is_sampled else ()
-        last = _samples(driver, scenario, episode.steps[-1].trace_out, trial) if trial.is_sampled else ()
+        last = _samples(driver, scenario, _last_seen(episode, scenario), trial) if trial.is_sampled else ()
     views = tuple(_view(step) for step in episode.steps)
     return TrialResult(
         trial=trial,
@@ -108,7 +108,7 @@ def run_trial(trial: Trial) -> TrialResult:
         is_solved=episode.is_solved,
         ended_by=episode.ended_by,
         steps=len(views),
-        actions=sum(view.changed for view in views),
+        actions=sum(view.changed for view in (views[:-1] if episode.is_solved else views)),
         return_=round(episode.return_, 9),
         views=views,
         first=first,
@@ -131,6 +131,11 @@ def _episode(trial: Trial, scenario: Scenario, driver: EmbeddedDriver, options: 
             options=options,
             records=records,
         )
+
+
+def _last_seen(episode: EpisodeResult, scenario: Scenario) -> Trace:
+    """Return the trace that the last step looked at; what it decided at the goal came after."""
+    return episode.steps[-2].trace_out if len(episode.steps) > 1 else scenario.trace
 
 
 def _view(step: Any) -> StepView:

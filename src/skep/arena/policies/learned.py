@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from skep.arena.actions import NOOP
 from skep.arena.network import Network
 from skep.arena.policies.base import Decision, Outlook, Situation
 from skep.arena.variants import FEATURES, features_of
@@ -37,6 +38,8 @@ class LearnedPolicy:
 
     def decide(self, situation: Situation) -> Decision:
         """Return the action with the highest value."""
+        if situation.observation.is_goal(situation.target):
+            return Decision(NOOP, "at the goal")
         outlook = Outlook(observation=situation.observation, resources=situation.resources, reward=0.0)
         values = self._network.forward(np.array([features_of(outlook, situation.target)]))[0]
         mask = situation.mask()

@@ -148,7 +148,7 @@ def _scenario(scenario: str, results: Results, colours: dict[str, int]) -> str:
         f'<div class="wide"><table class="decisions"><tbody>{decisions}</tbody></table></div><div class="charts">',
         f"<figure><figcaption>Pods over time, as the scenario begins</figcaption>{_pods(before)}</figure>",
         (
-            "<figure><figcaption>Ready pods over time, after each policy's last step</figcaption>"
+            "<figure><figcaption>Ready pods over time, as each policy's last step saw them</figcaption>"
             f"{line_chart('ready pods', ready, x_label='s', y_label='ready', is_stepped=True, y_low=0)}</figure>"
         ),
         f"<figure><figcaption>CPU requested per node, at the beginning</figcaption>{_nodes(before)}</figure>",

@@ -19,7 +19,7 @@ Feature: Health and restarts
   @OC-POOL-3010
   Scenario: A device error takes the pool out and restarts it with doubled backoff
     Given the model "burning" is "fake:burning?fail_decode=device_error&fail_decode_after=3&fail_decode_times=9999"
-    And the hive is running
+    And the hive is running with a probe every 3 s
     And pool "pool-0" is ready with model "burning"
     When a worker of pool "pool-0" meets a device error
     Then the verdicts of pool "pool-0" should have the reason "device_error"

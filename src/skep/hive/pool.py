@@ -103,6 +103,10 @@ class Pool:
         await self.wish(Wish.OFFLINE)
         await self._wind_down(_E.DRAIN, deadline_s)
 
+    async def halt(self, deadline_s: float) -> None:
+        """As `drain`, and the operator still wants it: it is loaded again in a moment."""
+        await self._wind_down(_E.DRAIN, deadline_s)
+
     async def retire(self, deadline_s: float) -> None:
         """As `drain`, for a pool that will be forgotten."""
         await self._wind_down(_E.RETIRE, deadline_s)
@@ -232,10 +236,14 @@ class Pool:
         metrics.show_breaker(self.id, outcome.history.breaker_state)
         if verdict.is_storm:
             metrics.count(metrics.storms, self.id)
-        facts = {
-            name: value for name, value in msgspec.to_builtins(verdict).items() if name != "not_before_s"
-        }
-        self.tell("verdict", replica_id=replica.id, **facts)
+        self.tell(
+            "verdict",
+            replica_id=replica.id,
+            restart_count=replica.history.restarts,
+            backoff_s=round(verdict.delay_s, 3),
+            last_error=replica.last_error,
+            **msgspec.to_builtins(verdict),
+        )
         if fact.reason is CrashReason.DEVICE_ERROR:
             self._blame_siblings(replica)
         return verdict

@@ -4,18 +4,21 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from skep.errors.hive import ForbiddenReference, InvalidMask, PoolNotFound, StaleGeneration
 from skep.hive.declared import Declared, DeclaredStore, Source, Wish
 from skep.hive.devices.inventory import DeviceChange, DeviceEvent
 from skep.hive.node import Node
 from skep.hive.plan import FAKE_PREFIX, find_engine, find_model, resolve_mask
-from skep.hive.pool import Pool
+from skep.hive.pool import LOADED, Pool
 from skep.hive.steps import Step, reached
 from skep.lifecycle.pool import PoolState
 from skep.spec.device import DeviceMask
 from skep.spec.model import RefKind
 from skep.spec.pool import PoolSpec
+
+log = structlog.get_logger(__name__)
 
 IDLE_LOOK_SHARE = 0.25
 IDLE_LOOK_S_MIN = 0.05
@@ -89,7 +92,14 @@ class Pools:
         return pool
 
     def device_changed(self, change: DeviceChange) -> None:
-        """A device that vanished takes the replicas on it out of service."""
+        """A device that vanished takes the replicas on it out of service; heat is told."""
+        level = log.info if change.event in (DeviceEvent.APPEARED, DeviceEvent.COOLED) else log.warning
+        level(
+            "device_changed",
+            change=change.event.value,
+            device_id=change.device.id,
+            temperature_c=change.device.temperature_c,
+        )
         for pool in self.by_id.values():
             if change.device.id not in pool.mask.ids:
                 continue
@@ -132,9 +142,11 @@ class Pools:
         )
         await self.store.put(declared)
         pool.declared, pool.mask = declared, mask
+        if not is_same and pool.state not in LOADED:
+            pool.plan = None
         reached(Step.DECLARATION_STORED, pool_id=spec.id)
         pool.tell("declared", generation=generation, changed=not is_same)
-        if not is_same and pool.replicas:
+        if not is_same and pool.state in LOADED:
             pool.node.run(self._swap(pool, spec, mask), name=f"change {pool.id}")
         return pool
 
@@ -144,7 +156,7 @@ class Pools:
         if pool.state in (PoolState.READY, PoolState.UNREADY) and not pool.is_busy:
             await pool.reload(spec.model, self.node.grace_s)
             return
-        await pool.drain(self.node.grace_s)
+        await pool.halt(self.node.grace_s)
         await pool.settled()
         await pool.preload()
 

@@ -51,7 +51,6 @@ class Handoff(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""
     node_id: str = ""
     context: int = 0
-    generation: int = 0
     spec_digest: str = ""
 
     def __repr__(self) -> str:

@@ -72,6 +72,7 @@ class Health:
                 "slots_free": stats.slots_free,
                 "queue_depth": stats.waiting,
                 "kv_used": round(stats.kv_used, 4),
+                "tokens_total": stats.prompt_tokens_total + stats.generated_tokens_total,
                 "error": None if fault is None else fault.code,
             }
         return found

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 import urllib.request
 
 import pytest
@@ -130,3 +131,31 @@ def test_a_second_hive_on_the_same_folder_is_refused(place, hive) -> None:
     assert second.process.wait(20) == 1
     assert f"pid {hive.process.pid}" in second.log_tail(1)
     assert hive.until_ready()
+
+
+def test_a_successor_with_another_configuration_ends_what_was_started_from_the_old_one(
+    place, pool_toml
+) -> None:
+    place.configure(pool_toml(slots=4) + pool_toml("gone"))
+    hive = place.start()
+    before = hive.until_ready()["replicas"][0]
+    hive.until_ready(pool_id="gone")
+    hive.kill()
+    place.configure(pool_toml(slots=2))
+    after = place.start().until_ready()
+    assert after["slots_total"] == 2
+    assert before["pid"] not in place.workers()
+    assert place.workers() == [after["replicas"][0]["pid"]]
+    assert list(place.handoffs()) == ["pool-0-" + after["replicas"][0]["replica_id"] + ".json"]
+
+
+def test_requests_between_two_probes_keep_a_pool_from_being_thought_idle(place, pool_toml) -> None:
+    place.configure(pool_toml(ttl_s=2.0), probe_interval_s=0.3)
+    hive = place.start()
+    hive.until_ready()
+    (handoff,) = place.handoffs().values()
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        assert complete(handoff)
+        assert hive.pool()["state"] == "ready"
+    hive.until_state("idle")

@@ -72,6 +72,7 @@ async def stream(
     try:
         await pump(request, parts, opening, begun=begun)
     except JobFailed as failure:
+        failure.log(request, jobs[0][0])
         await request.write(failure_event(failure.error), last=True)
         return
     ending = envelope.usage(tally.usage()) if envelope.include_usage else b""

@@ -48,11 +48,13 @@ class WorkerApp:
         except SkepError as error:
             code = error.code if path.startswith(OPENAI_PREFIX) else code_of(error)
             self._service.metrics.refused(code)
+            if error.http_status >= 500:  # noqa: PLR2004 - ours, not the client's
+                log.warning("request_failed", path=path, code=error.code, error=str(error), **request.trace())
             if request.responded:
                 raise
             await send_error(send, error, code=code)
         except Exception as error:
-            log.exception("request_failed", path=path)
+            log.exception("request_failed", path=path, **request.trace())
             if request.responded:
                 raise  # The server resets the connection: a cut stream is never taken for a finished one.
             await send_error(send, error)

@@ -31,7 +31,8 @@ async def completions(service: Service, request: Request) -> None:
     count = body.n or 1
     answer_id = answers.answer_id(request, "cmpl")
     wanted = await _generations(service, body, answer_id, client=request.header(b"x-skep-client"))
-    echoes = [_echo(service, one) if body.echo else "" for one in body.prompts or () for _ in range(count)]
+    shown = [await _echo(service, one) if body.echo else "" for one in body.prompts or ()]
+    echoes = [one for one in shown for _ in range(count)]
     jobs = await answers.submit_all(service, wanted)
 
     async def work() -> None:
@@ -133,5 +134,5 @@ def _choice(
     }
 
 
-def _echo(service: Service, prompt: str | list[int]) -> str:
-    return prompt if isinstance(prompt, str) else service.detokenize(prompt)
+async def _echo(service: Service, prompt: str | list[int]) -> str:
+    return prompt if isinstance(prompt, str) else await service.detokenize(prompt)

@@ -85,6 +85,7 @@ async def execute(service: Service, request: Request) -> None:
                 await pump(request, [(job, meter, EventWriter(service, job))], b"", begun=begun)
                 await request.write(b"", last=True)
             except JobFailed as failure:
+                failure.log(request, job)
                 await request.write(_error_event(failure.error), last=True)
 
 

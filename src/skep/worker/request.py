@@ -6,10 +6,15 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from skep.errors.web import UnsupportedMediaType
+from skep.telemetry.trace import parse as parse_trace
 from skep.web.asgi import JSON, RawHeaders, Receive, Send, read_body, send_whole
 from skep.wire.validate import parse
 
 T = TypeVar("T")
+
+TRACE_CHARS_MAX = 128
+LARGE_BODY_BYTES = 256 * 1024
+"""Larger bodies are parsed in a thread, so that the event loop goes on answering."""
 
 EVENT_STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -36,7 +41,9 @@ class Request:
         content_type = self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if content_type != JSON:
             raise UnsupportedMediaType("send the header 'Content-Type: application/json'")
-        parsed = parse(await read_body(self._receive), kind)
+        body = await read_body(self._receive)
+        large = len(body) > LARGE_BODY_BYTES
+        parsed = await asyncio.to_thread(parse, body, kind) if large else parse(body, kind)
         if parsed.unknown_fields and on_unknown is not None:
             on_unknown(parsed.unknown_fields)
         return parsed.request
@@ -56,6 +63,14 @@ class Request:
     async def write(self, body: bytes, *, last: bool = False) -> None:
         """Send bytes; waits while the client's buffer is full, which is what pauses a stalled reader's sequence."""
         await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+
+    def trace(self) -> dict[str, str]:
+        """Return what a log line says of where this request comes from."""
+        context = parse_trace(self.headers.get(b"traceparent"))
+        found = {"request_id": self.header(b"x-request-id")[:TRACE_CHARS_MAX]}
+        if context is not None:
+            found["trace_id"] = context.trace_id
+        return {name: value for name, value in found.items() if value}
 
     @asynccontextmanager
     async def watched(self, on_leave: Callable[[], Any]) -> Any:

@@ -27,6 +27,9 @@ from skep.worker.reasoning import is_begun
 LONG_TEXT_CHARS = 16_384
 """Longer texts are tokenised in a thread, so that the event loop goes on answering."""
 
+MANY_MESSAGES, MANY_TOKENS = 32, 4096
+"""As above: from how many on a conversation is rendered, and tokens are turned into text, in a thread."""
+
 RETRY_AFTER_S_MAX = 30
 MEMORY_FRESH_S = 1.0
 
@@ -137,14 +140,20 @@ class Service:
             )
             return encode_prompt(model, text)
 
-        if sum(len(message.get("content") or "") for message in messages) < LONG_TEXT_CHARS:
+        chars = sum(len(message.get("content") or "") for message in messages)
+        if chars < LONG_TEXT_CHARS and len(messages) <= MANY_MESSAGES:
             return render()
         return await asyncio.to_thread(render)
 
-    def detokenize(self, tokens: Sequence[int]) -> str:
+    async def detokenize(self, tokens: Sequence[int]) -> str:
         """Return the text of some tokens. Raises: InvalidToken."""
         model = self.model
-        return b"".join(model.piece(token, special=True) for token in tokens).decode(errors="replace")
+
+        def pieces() -> bytes:
+            return b"".join(model.piece(token, special=True) for token in tokens)
+
+        found = pieces() if len(tokens) < MANY_TOKENS else await asyncio.to_thread(pieces)
+        return found.decode(errors="replace")
 
     # Jobs ----------------------------------------------------------------------------------------------------------
 

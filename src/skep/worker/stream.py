@@ -9,7 +9,10 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import structlog
+
 from skep.errors import SkepError
+from skep.errors.runtime import Cancelled
 from skep.runtime.job import Job
 from skep.runtime.request import Event, Failed, Finished
 from skep.wire.errors import error_object
@@ -17,6 +20,7 @@ from skep.worker.chunks import event_bytes
 from skep.worker.metrics import JobMeter
 from skep.worker.request import Request
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 GATHER_S = 0.002
@@ -38,6 +42,13 @@ class JobFailed(Exception):
     def __init__(self, error: SkepError) -> None:
         super().__init__(str(error))
         self.error = error
+
+    def log(self, request: Request, job: Job) -> None:
+        """Log a failure that is not the client's doing; its stream tells it in-band, and no status shows it."""
+        if not isinstance(self.error, Cancelled):
+            log.warning(
+                "stream_failed", job_id=job.id, code=self.error.code, error=str(self.error), **request.trace()
+            )
 
 
 async def first_events(job: Job, meter: JobMeter) -> list[Event]:

@@ -27,5 +27,5 @@ async def tokenize(service: Service, request: Request) -> None:
 async def detokenize(service: Service, request: Request) -> None:
     """Answer the text of token ids."""
     body = await request.parse(DetokenizeRequest, service.metrics.unknown_fields)
-    text = service.detokenize(body.tokens)
+    text = await service.detokenize(body.tokens)
     await request.answer(encode_json(msgspec.to_builtins(DetokenizeResponse(prompt=text))))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,31 @@ async def test_a_worker_that_ignores_sigterm_is_killed():
         ended = await worker.aclose(grace_s=0.2)
     assert ended is not None
     assert await gone(worker.pid)
+
+
+RUNNER = """
+import asyncio, sys
+from skep.testkit import WorkerHarness
+
+async def main():
+    worker = await WorkerHarness.start("fake:a", ready_s=60)
+    print(worker.pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_runner_leaves_no_worker(tmp_path):
+    runner = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        RUNNER,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    async with asyncio.timeout(60):
+        pid = int(await runner.stdout.readline())
+        runner.kill()
+        await runner.wait()
+    assert await gone(pid)

@@ -1,4 +1,4 @@
-"""Where a llama.cpp library may lie on this machine: three providers, best first.
+"""Where a llama.cpp library may lie on this machine: what was named, then the pinned packages, then what the hive built.
 
 Neither package is imported: `find_spec` gives their folder (importing llama_cpp costs 0.3 s and hides why a load fails).
 See docs/decisions/002-library-providers.md.
@@ -14,7 +14,10 @@ from typing import Final
 
 import msgspec
 
+from skep.errors import InvalidConfig
 from skep.errors.runtime import LibraryUnavailable
+from skep.spec.engine import EngineKind
+from skep.spec.folders import folders
 
 LIBRARY_VARIABLE: Final = "SKEP_LLAMA_LIBRARY"
 LIBRARY_NAMES: Final = ("libllama.so", "libllama.dylib", "llama.dll")
@@ -38,19 +41,34 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def candidates(
-    *, environ: Mapping[str, str] | None = None, build_folders: Sequence[Path] = ()
+    *, environ: Mapping[str, str] | None = None, build_folders: Sequence[Path] | None = None
 ) -> list[Candidate]:
-    """Return what this machine has, best first: SKEP_LLAMA_LIBRARY, `build_folders`, the native build, the wheel.
+    """Return what this machine has, best first: SKEP_LLAMA_LIBRARY, the native build, the wheel, `build_folders`.
 
+    `build_folders` are by default those of the llama.cpp engines that the hive built here, newest first. They come
+    last: an engine that was built to be served beside ours must not change what ours computes with.
     Raises: LibraryUnavailable when SKEP_LLAMA_LIBRARY is set and names no library.
     """
     environ = os.environ if environ is None else environ
-    found = [*_from_variable(environ), *_from_folders(build_folders), *_from_packages()]
+    builds = hive_builds(environ) if build_folders is None else build_folders
+    found = [*_from_variable(environ), *_from_packages(), *_from_folders(builds)]
     unique = {candidate.path.resolve(): candidate for candidate in reversed(found)}
     return [candidate for candidate in found if unique[candidate.path.resolve()] is candidate]
 
 
-def best(*, environ: Mapping[str, str] | None = None, build_folders: Sequence[Path] = ()) -> Candidate:
+def hive_builds(environ: Mapping[str, str]) -> list[Path]:
+    """Return the folders of the engines that the hive built from llama.cpp's source, newest first."""
+    try:
+        root = folders(environ).engines / EngineKind.LLAMA_SERVER
+    except InvalidConfig:  # No home at all: then nothing was built there.
+        return []
+    built = [folder for folder in root.glob("*/") if not folder.name.startswith(".")]
+    return sorted(built, key=lambda folder: -folder.stat().st_mtime)
+
+
+def best(
+    *, environ: Mapping[str, str] | None = None, build_folders: Sequence[Path] | None = None
+) -> Candidate:
     """Return the first candidate. Raises: LibraryUnavailable, with the next step."""
     found = candidates(environ=environ, build_folders=build_folders)
     if not found:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_variable_that_names_nothing_is_an_error_and_no_fall_back(tmp_path: Pa
         candidates(environ={"SKEP_LLAMA_LIBRARY": str(tmp_path / "absent")})
 
 
-def test_order_is_variable_then_builds_then_native_then_wheel(
+def test_order_is_variable_then_native_then_wheel_then_builds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named, built = library(tmp_path / "named"), library(tmp_path / "built", "lib")
@@ -49,8 +50,8 @@ def test_order_is_variable_then_builds_then_native_then_wheel(
     found = candidates(
         environ={"SKEP_LLAMA_LIBRARY": str(named)}, build_folders=[tmp_path / "built", tmp_path / "no"]
     )
-    assert [candidate.path for candidate in found] == [named, built, native, wheel]
-    assert [c.provider for c in found] == [Provider.BUILT, Provider.BUILT, Provider.NATIVE, Provider.WHEEL]
+    assert [candidate.path for candidate in found] == [named, native, wheel, built]
+    assert [c.provider for c in found] == [Provider.BUILT, Provider.NATIVE, Provider.WHEEL, Provider.BUILT]
 
 
 def test_the_same_library_is_listed_once(tmp_path: Path, no_packages: None) -> None:
@@ -60,6 +61,16 @@ def test_the_same_library_is_listed_once(tmp_path: Path, no_packages: None) -> N
     link.symlink_to(path)
     found = candidates(environ={"SKEP_LLAMA_LIBRARY": str(path)}, build_folders=[tmp_path / "link", tmp_path])
     assert [candidate.path for candidate in found] == [path]
+
+
+def test_what_the_hive_built_is_found_newest_first(tmp_path: Path, no_packages: None) -> None:
+    engines = tmp_path / "data" / "engines" / "llama-server"
+    old, new = library(engines / "b1", "build/bin"), library(engines / "b2", "build/bin")
+    os.utime(engines / "b1", (1, 1))
+    (engines / ".staging").mkdir()
+    found = candidates(environ={"SKEP_HOME": str(tmp_path)})
+    assert [candidate.path for candidate in found] == [new, old]
+    assert candidates(environ={}) == []
 
 
 def test_nothing_found_says_what_to_install(no_packages: None) -> None:

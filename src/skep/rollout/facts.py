@@ -32,7 +32,7 @@ sys.exit(sys.version_info < (3, 11) or not (u.find_spec("venv") and u.find_spec(
   [ -n "$v" ] && p python "$v	$(command -v "$t")" && break
 done
 p free_kib "$(df -Pk . | awk 'NR==2 {{print $4}}')"
-d={layout.SHARE}; while [ ! -e "$d" ]; do d=$(dirname "$d"); done; [ -w "$d" ] && p writable yes || p writable no
+d={layout.SHARE}; while [ ! -e "$d" ]; do d=$(dirname "$d"); done; [ -d "$d" ] && [ -w "$d" ] && p writable yes || p writable no
 p current "$(readlink {layout.CURRENT} 2>/dev/null)"
 p link "$(readlink {layout.BIN}/skep 2>/dev/null)"
 for v in {layout.VERSIONS}/*/{layout.COMPLETE}; do [ -e "$v" ] && p version "$(basename "$(dirname "$v")")"; done

@@ -4,12 +4,11 @@ import asyncio
 import json
 import stat
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from pytest_bdd import given, parsers, then, when
 
 from skep.rollout.plan import Options
@@ -18,12 +17,13 @@ from skep.spec.host import HiveHost, Install, LocalInstall, ReleaseInstall, Work
 from skep.testkit.hosts.container import ContainerLab
 from skep.testkit.hosts.loopback import LoopbackLab
 from skep.testkit.hosts.netns import NetnsLab
+from skep.testkit.portal import Portal
 from skep.testkit.rollout import RolloutHarness, assert_hive_installed
 
 PROGRAM = """#!/bin/sh
 case "$1" in
   --version) [ ! -e "$HOME/refuse" ] || exit 3; echo "skep {version}";;
-  engine) [ ! -e "$HOME/broken-build" ] || {{ echo "compile error at line 7"; exit 1; }}; echo "kind/key";;
+  engine) [ ! -e "$HOME/broken-build" ] || {{ echo "compile error at line 7" >&2; exit 1; }}; echo "kind/key";;
 esac
 """
 HOSTS_MAX = 8
@@ -80,17 +80,21 @@ class Rollout:
         return text.partition('echo "skep ')[2].partition('"')[0]
 
 
-@pytest_asyncio.fixture
-async def rollout(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Rollout]:
+@pytest.fixture
+def rollout(request: pytest.FixtureRequest, portal: Portal, tmp_path: Path) -> Iterator[Rollout]:
     """Hosts at the level that the run asks for, loopback by default."""
     level = request.config.getoption("--skep-level", default="") or "loopback"
     folder = tmp_path / "hosts"
-    labs = {
+    makers: dict[str, Callable[[], Any]] = {
         "netns": lambda: NetnsLab(folder, hosts=3),
         "container": lambda: ContainerLab(folder, hosts=3, cache=Path(tempfile.gettempdir()) / "skep-hosts"),
     }
-    async with labs.get(level, lambda: LoopbackLab(folder, hosts=3))() as lab:
+    lab = makers.get(level, lambda: LoopbackLab(folder, hosts=3))()
+    portal.call(lab.__aenter__())
+    try:
         yield Rollout(lab, tmp_path)
+    finally:
+        portal.call(lab.__aexit__(None, None, None))
 
 
 @given(parsers.parse("{count:d} fresh host(s)"))

@@ -78,6 +78,7 @@ async def launch(
             listen_fd=listener.fileno() if report else None,
             report_fd=report.write_fd if report else None,
             chat_template=plan.chat_template,
+            aliases=plan.aliases,
         )
         how = adapter.launch(order)
         child = await spawn(

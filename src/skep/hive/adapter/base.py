@@ -35,6 +35,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     listen_fd: int | None = None
     report_fd: int | None = None
     chat_template: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):

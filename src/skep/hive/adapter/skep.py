@@ -67,6 +67,8 @@ class SkepAdapter:
             argv += ["--split", ",".join(f"{share:g}" for share in pool.split)]
         if pool.deterministic:
             argv += ["--deterministic"]
+        for alias in order.aliases:
+            argv += ["--alias", alias]
         if order.chat_template is not None:
             argv += ["--chat-template", order.chat_template]
         env = {**visibility(order.mask), NONCE_VARIABLE: order.nonce, TOKEN_VARIABLE: order.token}

@@ -8,6 +8,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import os
 import queue
 import secrets
 import threading
@@ -70,6 +71,7 @@ class Engine:
         self._idle_watchers: list[Callable[[], None]] = []
         self._is_draining = False
         self._is_closed = False
+        self._pid = os.getpid()
 
     # Lifetime ------------------------------------------------------------------------------------------------------
 
@@ -218,6 +220,10 @@ class Engine:
     def _check_open(self) -> None:
         if self._is_closed or self._thread is None:
             raise Closed("the engine is not running")
+        if os.getpid() != self._pid:
+            raise Closed(
+                "the engine was started before a fork, and its thread is not here; load the model in the child"
+            )
         if self._core.fault is not None:
             raise self._core.fault
         if self._is_draining:

@@ -77,6 +77,8 @@ class NodeLife:
 
     @staticmethod
     def _effective(node: NodeState) -> tuple[Taint, ...]:
+        if node.ready and not node.cordoned and not node.spec.taints:
+            return ()
         taints = [taint for taint in node.spec.taints if taint.key not in {NOT_READY, UNSCHEDULABLE}]
         if node.cordoned:
             taints.append(Taint(UNSCHEDULABLE, "", Effect.NO_SCHEDULE))

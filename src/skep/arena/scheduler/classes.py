@@ -119,6 +119,10 @@ def _narrow_term(term: PodTerm, labels: dict[str, str]) -> PodTerm:
 
 def _resolved(template: PodTemplate) -> PodTemplate:
     """Return the template with `matchLabelKeys` and `mismatchLabelKeys` turned into the pod's own label values."""
+    if not (template.spread or template.affinity_required or template.anti_required) and not (
+        template.affinity_preferred or template.anti_preferred
+    ):
+        return template
     terms = (
         *template.affinity_required,
         *template.anti_required,
@@ -154,6 +158,10 @@ HARD_AFFINITY_WEIGHT: Final = 1
 
 
 def _carried(template: PodTemplate) -> tuple[Carried, ...]:
+    if not (template.affinity_required or template.anti_required) and not (
+        template.affinity_preferred or template.anti_preferred
+    ):
+        return ()
     weights: dict[PodTerm, int] = {}
     for term in template.affinity_required:
         weights[term] = weights.get(term, 0) + HARD_AFFINITY_WEIGHT

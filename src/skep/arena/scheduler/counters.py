@@ -58,6 +58,9 @@ class Totals:
             np.add.at(self.totals, self.of[kept], self.counter.counts[kept])
             return
         totals = [0] * len(self.totals)
+        if not self.counter.total:
+            self.totals = totals
+            return
         for slot, domain in enumerate(self.of):
             if domain >= 0 and (self.counted is None or self.counted[slot]):
                 totals[domain] += self.counter.counts[slot]
@@ -65,6 +68,8 @@ class Totals:
 
     def _present(self, size: int) -> Any:
         """Return the domains with a counted node; None is all of them."""
+        if self.counted is None:
+            return None
         if self.vector:
             kept = self.of >= 0 if self.counted is None else (self.of >= 0) & self.counted
             found = np.unique(self.of[kept])

@@ -155,6 +155,9 @@ def _selects(namespace: str, selector: Selector | None, cls: PodClass) -> bool:
 def _counted(constraint: SpreadConstraint, cls: PodClass, table: NodeTable, keys: Sequence[str]) -> Any:
     """Return which slots take part in the counts (inclusion policies, all keys present); None is all."""
     template = cls.template
+    asks = template.node_selector or template.node_required is not None
+    if not keys and not constraint.honor_taints and not (asks and constraint.honor_affinity):
+        return None
     by_affinity = constraint.honor_affinity and bool(
         template.node_selector or template.node_required is not None
     )

@@ -1,6 +1,6 @@
 """A device mask as the library sees it: which devices stay visible, and under what indices.
 
-The library numbers the devices that it can see from 0. So the mask becomes CUDA_VISIBLE_DEVICES, before the library
+The library numbers the devices that it can see from 0. So the mask becomes CUDA_VISIBLE_DEVICES and its like, before the library
 is loaded, and nothing outside the mask exists for this process. A CPU mask hides every device.
 """
 
@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 from skep.errors import InvalidConfig
 from skep.errors.runtime import DeviceMissing
+from skep.policy.mask import visibility
+from skep.spec.device import DeviceMask
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _INDEX: Final = re.compile(r"(?:gpu|cuda:)?(?P<index>\d{1,3})", re.IGNORECASE)
@@ -33,7 +35,7 @@ def resolve(mask: str, environment: Mapping[str, str]) -> Visible:
     if not items:
         raise InvalidConfig("the device mask is empty: say cpu, or devices such as 0,1")
     if items == ["cpu"]:
-        return Visible({VISIBLE: ""}, ())
+        return Visible(dict(visibility(DeviceMask(("cpu",)))), ())
     if "cpu" in items:
         raise InvalidConfig(f"the device mask {mask!r} mixes the CPU with devices; say one or the other")
     parent = environment.get(VISIBLE)
@@ -41,7 +43,7 @@ def resolve(mask: str, environment: Mapping[str, str]) -> Visible:
     chosen = [_choose(item, visible) for item in items]
     if len(set(chosen)) != len(chosen):
         raise InvalidConfig(f"the device mask {mask!r} names a device twice")
-    return Visible({VISIBLE: ",".join(chosen)}, tuple(range(len(chosen))))
+    return Visible(dict(visibility(DeviceMask(tuple(chosen)))), tuple(range(len(chosen))))
 
 
 def check_split(split: tuple[float, ...], indices: tuple[int, ...]) -> None:
@@ -51,6 +53,8 @@ def check_split(split: tuple[float, ...], indices: tuple[int, ...]) -> None:
 
 
 def _choose(item: str, visible: list[str] | None) -> str:
+    if visible is not None and item in visible:
+        return item  # Whoever started us has named it so.
     if _UUID.fullmatch(item) or _FAKE.fullmatch(item):
         if visible is not None and item not in visible:
             raise DeviceMissing(f"device {item} is hidden by {VISIBLE}={','.join(visible)}", device=item)

@@ -22,12 +22,19 @@ UUID_A, UUID_B = "GPU-11111111-aaaa", "GPU-22222222-bbbb"
         (f"{UUID_B},{UUID_A}", f"{UUID_A},{UUID_B}", f"{UUID_B},{UUID_A}", (0, 1)),
         ("1", f"{UUID_A},{UUID_B}", UUID_B, (0,)),
         ("0", "3", "3", (0,)),
+        ("my-device", "other,my-device", "my-device", (0,)),
+        ("3", "3", "3", (0,)),
         ("fake:0", None, "fake:0", (0,)),
     ],
 )
 def test_masks(mask, parent, visible, indices):
     environment = {} if parent is None else {VISIBLE: parent}
-    assert resolve(mask, environment) == ({VISIBLE: visible}, indices)
+    found = resolve(mask, environment)
+    assert (found.environment[VISIBLE], found.environment["HIP_VISIBLE_DEVICES"], found.indices) == (
+        visible,
+        visible,
+        indices,
+    )
 
 
 @pytest.mark.parametrize("mask", ["", " , ", "cpu,0", "0,0", "GPU0,0", "banana", "-1", "0;1"])

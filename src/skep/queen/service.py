@@ -181,7 +181,7 @@ class Service:
             request_id=incoming.request_id,
             method=incoming.method,
             target=incoming.path,
-            headers=self._headers(incoming),
+            headers=self._headers(incoming, visitor),
             body=body,
             fields=fields,
             priority=asked_priority(visitor, incoming.header(b"x-skep-priority")),
@@ -195,8 +195,11 @@ class Service:
             self.beginning.started(request)
         return exchange
 
-    def _headers(self, incoming: Incoming) -> tuple[tuple[bytes, bytes], ...]:
+    def _headers(self, incoming: Incoming, visitor: Visitor) -> tuple[tuple[bytes, bytes], ...]:
+        """Return what goes on to the replica, which admits waiting jobs in turn over clients."""
         passed = tuple(pair for pair in incoming.headers if pair[0] in head.REQUEST_HEADERS)
+        if visitor.key_id:
+            passed = (*passed, (b"x-skep-client", visitor.key_id.encode()))
         if self.tracer is None:
             return passed
         mine = self.tracer.begin(incoming.request_id, incoming.header(b"traceparent"))

@@ -1,5 +1,6 @@
 """How a life ended, and what that means: from exits and errors to one reason, one cause and one event."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from skep.lifecycle.replica import ReplicaEvent, ReplicaState
 from skep.policy.health import Ending, crash_reason
 from skep.policy.restart import CrashReason
 from skep.process.owned import Exit
+from skep.wire.start import Failed
 
 LOG_LINES = 20
 
@@ -37,19 +39,29 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
 def of_exit(ended: Exit, running: Running, *, ready_s: float) -> Gone:
     """Return the end of a process that exited by itself."""
     tail = running.log_tail(LOG_LINES)
+    told = running.error_code or _last_words(tail)
     reason = crash_reason(
         Ending(
             exit_code=ended.code,
             signal=ended.signal,
-            error_code=running.error_code,
+            error_code=told,
             log_tail=tail,
             oom_kills=max(oom_kills() - running.oom_kills_before, 0) if ended.signal else 0,
         )
     )
     message = f"the worker ended with {ended}"
     return Gone(
-        reason=reason, cause=_cause(running.error_code or reason.value, message, tail), ready_s=ready_s
+        reason=reason, cause=_cause(told or reason.value, message, tail), ready_s=ready_s
     )
+
+
+def _last_words(tail: str) -> str:
+    """The code that a worker gave on stderr when it gave up after it had been ready; empty when it said nothing."""
+    for line in reversed(tail.splitlines()):
+        if line.startswith('{"event":"failed"'):
+            with suppress(msgspec.DecodeError):
+                return msgspec.json.decode(line, type=Failed).code
+    return ""
 
 
 def of_error(error: Exception, running: Running | None) -> Gone:

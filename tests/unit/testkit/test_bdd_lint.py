@@ -79,7 +79,7 @@ Feature: Boxes
     ),
     "async step that nothing awaits": Case(
         "async-step",
-        "conftest.py:9",
+        "conftest.py:7",
         steps=(STEPS + THEN)
         .replace("    def put(box, thing):", "    async def put(box, thing):")
         .replace("len(box) == count", "len(box) <= count"),
@@ -87,18 +87,18 @@ Feature: Boxes
     ),
     "a Then that asserts nothing": Case(
         "hollow-then",
-        "conftest.py:12",
+        "conftest.py:11",
         steps=STEPS + THEN.replace("assert len(box) == count", "len(box) == count"),
     ),
     "a Then that asserts a constant": Case(
         "hollow-then",
-        "conftest.py:12",
+        "conftest.py:11",
         steps=STEPS + THEN.replace("assert len(box) == count", "assert (len(box) == count + 1, 'wrong')"),
         ini="[pytest]\nfilterwarnings = ignore\n",
     ),
     "a Then whose helper asserts nothing": Case(
         "hollow-then",
-        "conftest.py:16",
+        "conftest.py:14",
         steps=STEPS
         + "\n    def assert_count(box, count):\n        return len(box) == count\n"
         + THEN.replace("assert len(box) == count", "assert_count(box, count)"),

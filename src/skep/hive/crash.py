@@ -50,9 +50,7 @@ def of_exit(ended: Exit, running: Running, *, ready_s: float) -> Gone:
         )
     )
     message = f"the worker ended with {ended}"
-    return Gone(
-        reason=reason, cause=_cause(told or reason.value, message, tail), ready_s=ready_s
-    )
+    return Gone(reason=reason, cause=_cause(told or reason.value, message, tail), ready_s=ready_s)
 
 
 def _last_words(tail: str) -> str:

@@ -18,7 +18,7 @@ from skep.hive.oom import oom_kills
 from skep.hive.plan import Plan
 from skep.hive.steps import Step, reached
 from skep.process import log as logs
-from skep.process.child import ChildSpec, spawn
+from skep.process.child import Child, ChildSpec, spawn
 from skep.process.identity import boot_id
 from skep.process.owned import OwnedProcess
 from skep.process.report import ReportPipe
@@ -51,75 +51,74 @@ async def launch(
     plan: Plan, replica_id: str, adapter: EngineAdapter, *, host: str, spawns: SpawnFolder, logs_folder: Path
 ) -> Running:
     """Record the spawn, then start the process. Raises: SpawnFailed, HandoffFailed, PortInUse, BindFailed."""
-    nonce, token = secrets.token_hex(16), secrets.token_urlsafe(32)
-    record = SpawnRecord(pool_id=plan.spec.id, replica_id=replica_id, nonce=nonce, boot_id=boot_id())
+    ids = {"pool_id": plan.spec.id, "replica_id": replica_id}
+    record = SpawnRecord(
+        pool_id=plan.spec.id, replica_id=replica_id, nonce=secrets.token_hex(16), boot_id=boot_id()
+    )
     spawns.write(record)
-    reached(Step.SPAWN_RECORDED, pool_id=plan.spec.id, replica_id=replica_id)
-    listener = bind_listener(host)
-    port = listener.getsockname()[1]
-    report = ReportPipe.open() if adapter.takes_socket else None
-    if report is None:
-        listener.close()  # The program binds by itself; whose socket it then is, the kernel tells.
+    reached(Step.SPAWN_RECORDED, **ids)
     log_path = logs_folder / f"{plan.spec.id}-{replica_id}.log"
-    log_from = logs.size(log_path)
-    kills_before = oom_kills()
+    log_from, kills_before = logs.size(log_path), oom_kills()
+    order, child, report = await _spawn(plan, replica_id, adapter, host, record.nonce, log_path)
+    reached(Step.SPAWNED, **ids)
     try:
-        order = Order(
-            pool=plan.spec,
-            replica_id=replica_id,
-            mask=plan.mask,
-            program=plan.program,
-            model_path=plan.model_path,
-            model_name=plan.model_name,
-            nonce=nonce,
-            token=token,
-            host=host,
-            port=port,
-            listen_fd=listener.fileno() if report else None,
-            report_fd=report.write_fd if report else None,
-            chat_template=plan.chat_template,
-            aliases=plan.aliases,
-        )
-        how = adapter.launch(order)
-        child = await spawn(
-            ChildSpec(
-                argv=how.argv,
-                env={**_environment(os.environ), **how.env, NONCE_VARIABLE: nonce},
-                log_path=log_path,
-                pass_fds=(listener.fileno(), report.write_fd) if report else (),
-            )
-        )
-    except BaseException:
-        if report is not None:
-            report.close()
-        raise
-    finally:
-        listener.close()
-    if report is not None:
-        report.close_write()
-    reached(Step.SPAWNED, pool_id=plan.spec.id, replica_id=replica_id)
-    running = Running(
+        spawns.write(msgspec.structs.replace(record, pid=child.pid, pid_started_at=child.started_at))
+    except HandoffFailed as error:  # The nonce that was recorded before still leads to it.
+        log.warning("spawn_pid_unrecorded", error=str(error), **ids)
+    reached(Step.PID_RECORDED, **ids)
+    return Running(
         process=child,
         endpoint=Endpoint(
-            url=f"http://{_url_host(host)}:{port}",
-            port=port,
-            nonce=nonce,
+            url=f"http://{_url_host(host)}:{order.port}",
+            port=order.port,
+            nonce=record.nonce,
             pgid=child.pgid,
             model=plan.model_name,
             slots=plan.spec.slots,
-            token=token if adapter.takes_socket else "",
+            token=order.token if adapter.takes_socket else "",
         ),
         report=report,
         log_path=log_path,
         log_from=log_from,
         oom_kills_before=kills_before,
     )
+
+
+async def _spawn(
+    plan: Plan, replica_id: str, adapter: EngineAdapter, host: str, nonce: str, log_path: Path
+) -> tuple[Order, Child, ReportPipe | None]:
+    """Start the program on a socket of ours; a foreign one binds by itself, and the kernel tells whose socket it is."""
+    report = ReportPipe.open() if adapter.takes_socket else None
     try:
-        spawns.write(msgspec.structs.replace(record, pid=child.pid, pid_started_at=child.started_at))
-    except HandoffFailed as error:  # The nonce that was recorded before still leads to it.
-        log.warning("spawn_pid_unrecorded", pool_id=plan.spec.id, replica_id=replica_id, error=str(error))
-    reached(Step.PID_RECORDED, pool_id=plan.spec.id, replica_id=replica_id)
-    return running
+        with bind_listener(host) as listener:
+            order = Order(
+                pool=plan.spec,
+                replica_id=replica_id,
+                mask=plan.mask,
+                program=plan.program,
+                model_path=plan.model_path,
+                model_name=plan.model_name,
+                nonce=nonce,
+                token=secrets.token_urlsafe(32),
+                host=host,
+                port=listener.getsockname()[1],
+                listen_fd=listener.fileno() if report else None,
+                report_fd=report.write_fd if report else None,
+                chat_template=plan.chat_template,
+            )
+            how = adapter.launch(order)
+            passed = (listener.fileno(), report.write_fd) if report else ()
+            if report is None:
+                listener.close()
+            env = {**_environment(os.environ), **how.env, NONCE_VARIABLE: nonce}
+            child = await spawn(ChildSpec(argv=how.argv, env=env, log_path=log_path, pass_fds=passed))
+    except BaseException:
+        if report is not None:
+            report.close()
+        raise
+    if report is not None:
+        report.close_write()
+    return order, child, report
 
 
 async def read_report(running: Running, *, on_progress: Callable[[float], None]) -> None:

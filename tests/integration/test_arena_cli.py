@@ -144,3 +144,44 @@ def test_help_names_every_command(folder: Path) -> None:
     text = skep(folder, "--help").stdout
     for command in ("step", "episode", "train", "bench", "sweep", "report", "trace", "policies"):
         assert command in text
+
+
+def test_configuration_gives_the_defaults(folder: Path) -> None:
+    (folder / "mine").mkdir()
+    (folder / "mine/one.toml").write_text(
+        'target = 1\n[[plans]]\nname = "web"\nreplicas = 1\n[[nodes]]\ncount = 1\n'
+    )
+    (folder / "skep.toml").write_text(
+        '[arena]\nnodes = ["3x4cpu/8Gi"]\nscenario_folders = ["mine"]\nsafeguards = {cpu_m_max = 1600}\n'
+        '[[arena.hooks]]\nphase = "post_stop"\nargv = ["touch", "stopped"]\n'
+    )
+    found = skep(folder, "step", "demo.msgpack", "--policy", "bump_cpu", "--target", "9", "--json")
+    record = json.loads(found.stdout)
+    assert record["observation"]["ready"] == 3
+    assert record["action_info"]["blocked"] is True
+    assert (folder / "stopped").exists()
+    bench = skep(folder, "bench", "--policies", "noop", "--seeds", "1", "--quiet")
+    assert "| mine/one.toml | 1/1 |" in bench.stdout
+    (folder / "skep.toml").write_text("[arena]\ncolour = 3\n")
+    wrong = skep(folder, "step", "demo.msgpack")
+    assert (wrong.returncode, "colour" in wrong.stderr) == (2, True)
+
+
+def test_two_processes_with_one_seed_leave_the_same_bytes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", number)
+        arguments = (
+            "episode",
+            "demo.msgpack",
+            "--policy",
+            "random",
+            "--seed",
+            "5",
+            "--workspace",
+            f"w{number}",
+        )
+        assert skep(folder, *arguments).returncode in (0, 1)
+    first, second = ((folder / f"w{number}/runs/step.jsonl").read_bytes() for number in "12")
+    assert first.replace(b"w1/", b"w2/") == second

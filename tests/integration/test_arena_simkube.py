@@ -108,10 +108,13 @@ def test_step_runs_on_simkube_and_leaves_nothing(
 def test_created_simulation_has_all_that_simkube_requires(
     api: FakeKubeApi, simkube: FakeSimKube, make_driver: MakeDriver
 ) -> None:
-    make_driver().create(spec(duration_s=1.2))
+    hooks = {"preRunHooks": [{"cmd": "true", "args": [], "ignoreFailure": False, "sendSim": True}]}
+    make_driver(hooks=hooks).create(spec(duration_s=1.2))
     (found,) = api.store.list_all(api.resource("simulations"))
     wanted = found["spec"]
     assert wanted["duration"] == "+2s"
+    assert wanted["hooks"] == hooks
+    assert "metrics" not in wanted
     assert wanted["driver"]["tracePath"] == "file:///data/sim-web-1.msgpack"
     assert set(wanted["lifecycleParams"]) == {
         "imagePullDelay",

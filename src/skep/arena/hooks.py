@@ -17,7 +17,7 @@ PHASES: Final = ("pre_start", "post_start", "pre_stop", "post_stop")
 OUTPUT_CHARACTERS_MAX: Final = 500
 
 
-class Hook(msgspec.Struct, frozen=True, kw_only=True):
+class Hook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One command of a phase; it gets `timeout_s`, and may be allowed to fail."""
 
     phase: str

@@ -11,7 +11,7 @@ from skep.arena.workload import containers_of, replicas_field, request_of
 GIB: Final = 1 << 30
 
 
-class Safeguards(msgspec.Struct, frozen=True, kw_only=True):
+class Safeguards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Upper bounds: CPU and memory for each container's request, replicas for a workload."""
 
     cpu_m_max: int = 16_000

@@ -1,7 +1,7 @@
 """`skep arena`: try a policy on a simulated cluster first."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
@@ -27,6 +27,7 @@ from skep.cli.arena_options import (
     TraceArgument,
     TraceFolderOption,
     WorkspaceOption,
+    arena_config,
     driver_of,
     policy_options,
     stopping,
@@ -37,7 +38,7 @@ from skep.cli.arena_trace import trace_app
 from skep.cli.console import out, print_json
 
 if TYPE_CHECKING:
-    from skep.arena.runner import StepResult
+    from skep.arena.runner import StepOptions, StepResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,7 +69,7 @@ def step(
     policy_option: PolicyOptionsOption = None,
     reward: RewardOption = "base",
     seed: SeedOption = 0,
-    driver: DriverOption = "embedded",
+    driver: DriverOption = None,
     nodes: NodesOption = None,
     bundle: BundleOption = None,
     kubeconfig: KubeconfigOption = None,
@@ -83,7 +84,7 @@ def step(
     [bold]skep arena step demo.msgpack --policy heuristic --reward shaped[/bold]
     """
     from skep.arena.policies.registry import make_policy
-    from skep.arena.runner import StepOptions, one_step
+    from skep.arena.runner import one_step
 
     with told_warnings(), stopping() as stop:
         workload, wanted = subject_of(trace, namespace, deployment, target, kind, container)
@@ -91,7 +92,7 @@ def step(
         chosen.start(seed)
         running = driver_of(driver, nodes, bundle, kubeconfig, trace_folder)
         try:
-            options = StepOptions(workspace=workspace, kind=kind, container=container)
+            options = _options(workspace, kind, container)
             subject = (trace, workload.namespace, workload.name, wanted, duration)
             result = one_step(*subject, chosen, reward, seed, running, options=options, stop=stop)
         finally:
@@ -114,7 +115,7 @@ def episode(
     policy_option: PolicyOptionsOption = None,
     reward: RewardOption = "shaped",
     seed: SeedOption = 0,
-    driver: DriverOption = "embedded",
+    driver: DriverOption = None,
     nodes: NodesOption = None,
     bundle: BundleOption = None,
     kubeconfig: KubeconfigOption = None,
@@ -132,7 +133,6 @@ def episode(
     """
     from skep.arena.episode import run_episode
     from skep.arena.policies.registry import make_policy
-    from skep.arena.runner import StepOptions
 
     with told_warnings(), stopping() as stop:
         workload, wanted = subject_of(trace, namespace, deployment, target, kind, container)
@@ -148,7 +148,7 @@ def episode(
                 reward,
                 seed,
                 running,
-                options=StepOptions(workspace=workspace, kind=kind, container=container, steps_max=steps),
+                options=_options(workspace, kind, container, steps_max=steps),
                 return_floor=return_floor,
                 stop=stop,
             )
@@ -191,6 +191,20 @@ def policies(as_json: JsonOption = False) -> None:
         return
     for what, names in found.items():
         out().print(f"[bold]{what}[/bold]  {', '.join(names)}")
+
+
+def _options(workspace: Path, kind: str | None, container: str | None, **more: Any) -> "StepOptions":
+    from skep.arena.runner import StepOptions
+
+    configured = arena_config()
+    return StepOptions(
+        workspace=workspace,
+        kind=kind,
+        container=container,
+        safeguards=configured.safeguards,
+        hooks=configured.hooks,
+        **more,
+    )
 
 
 def _print_steps(results: "list[StepResult]", target: int) -> None:

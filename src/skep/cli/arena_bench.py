@@ -13,7 +13,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from skep.cli.arena_options import JsonOption, QuietOption, policy_options
+from skep.cli.arena_options import JsonOption, QuietOption, arena_config, policy_options
 from skep.cli.console import err, out, print_json
 from skep.errors import InvalidConfig
 
@@ -44,6 +44,7 @@ def _plan(scenarios: str, policies: str, seeds: int, reward: str, options: list[
     from skep.arena.policies.registry import make_policy
     from skep.arena.rewards import find_reward
     from skep.arena.scenarios import select_scenarios
+    from skep.arena.scenarios.files import scenarios_of
     from skep.arena.sweep import make_plan
 
     find_reward(reward)
@@ -58,7 +59,11 @@ def _plan(scenarios: str, policies: str, seeds: int, reward: str, options: list[
         by_policy.setdefault(policy, {})[option] = value
     for name in names:
         make_policy(name, by_policy.get(name))
-    return make_plan(select_scenarios(scenarios), names, range(seeds), reward, by_policy)
+    chosen = select_scenarios(scenarios)
+    if scenarios == "all":
+        folders = arena_config().scenario_folders
+        chosen += tuple(one for folder in folders for one in scenarios_of(Path(folder)))
+    return make_plan(chosen, names, range(seeds), reward, by_policy)
 
 
 def _run(plan: "Plan", processes: int, folder: Path, *, quiet: bool) -> "Results":

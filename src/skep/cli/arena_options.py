@@ -15,6 +15,7 @@ from skep.cli.console import err
 from skep.errors import InvalidConfig
 
 if TYPE_CHECKING:
+    from skep.arena.config import ArenaConfig
     from skep.arena.driver import Driver, StopToken
     from skep.arena.nodes import NodePlan
     from skep.arena.workload import WorkloadRef
@@ -45,7 +46,9 @@ RewardOption = Annotated[
     str, typer.Option("--reward", "-r", help="base, shaped, scale, cost_aware or max_punish.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="Everything random follows from it.")]
-DriverOption = Annotated[str, typer.Option("--driver", help="embedded, simkube or recorded.")]
+DriverOption = Annotated[
+    str | None, typer.Option("--driver", help="embedded (default), simkube or recorded.")
+]
 NodesOption = Annotated[
     list[str] | None,
     typer.Option("--nodes", help="Embedded nodes, as 3x4cpu/8Gi or 2x8cpu/32Gi/1gpu; may be repeated."),
@@ -90,14 +93,25 @@ def nodes_of(texts: list[str] | None) -> "tuple[NodePlan, ...]":
     return tuple(plans) or DEFAULT_NODES
 
 
+def arena_config() -> "ArenaConfig":
+    """Return the table `[arena]` of the configuration. Raises: InvalidConfig."""
+    from skep.arena.config import parse_arena_config
+    from skep.cli.settings import load_config
+
+    return parse_arena_config(load_config().config.arena)
+
+
 def driver_of(
-    name: str,
+    name: str | None,
     nodes: list[str] | None,
     bundle: Path | None,
     kubeconfig: Path | None,
     trace_folder: Path | None,
 ) -> "Driver":
-    """Make the driver that the options ask for. Raises: InvalidConfig, DriverUnavailable."""
+    """Make the driver that the options, else the configuration, ask for. Raises: InvalidConfig, DriverUnavailable."""
+    configured = arena_config()
+    name = name or configured.driver
+    nodes = nodes or list(configured.nodes)
     if name == "embedded":
         from skep.arena.embedded_driver import EmbeddedDriver
 

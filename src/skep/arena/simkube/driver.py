@@ -42,7 +42,7 @@ DROPS_MAX: Final = 20
 
 
 class SimKubeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach the cluster and what to ask of it. `trace_folder` is mounted where `replay.trace_url` points to."""
+    """How to reach the cluster and what to ask of it; `hooks` and `metrics` go into the Simulation as they are. `trace_folder` is mounted where `replay.trace_url` points to."""
 
     kubeconfig: Path | None = None
     context: str | None = None
@@ -56,6 +56,8 @@ class SimKubeOptions(msgspec.Struct, frozen=True, kw_only=True):
     delete_s_max: float = 60.0
     lease_s: int = 60
     lease_wait_s_max: float = 60.0
+    hooks: dict[str, list[dict[str, Any]]] = {}
+    metrics: dict[str, Any] = {}
     has_config_map_fallback: bool = False
     is_virtual_namespace_cleared: bool = True
 
@@ -115,6 +117,7 @@ class SimKubeDriver(DriverScope):
             self._options.delays,
             speed=self._options.speed,
             repetitions=self._options.repetitions,
+            further={"hooks": self._options.hooks, "metrics": self._options.metrics},
         )
         path = f"{GROUP}/simulations"
         if not is_served:

@@ -32,7 +32,13 @@ class ReplayDriver(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def simulation(
-    spec: SimulationSpec, driver: ReplayDriver, delays: Delays, *, speed: float, repetitions: int
+    spec: SimulationSpec,
+    driver: ReplayDriver,
+    delays: Delays,
+    *,
+    speed: float,
+    repetitions: int,
+    further: dict[str, Any],
 ) -> dict[str, Any]:
     """Return the Simulation for a spec; times are whole seconds, as SimKube wants them."""
     file = spec.trace_path.name if spec.trace_path else f"{spec.name}.msgpack"
@@ -62,6 +68,7 @@ def simulation(
                 "podStartupDelay": delays.pod_startup_ms,
                 "podStartupJitter": delays.pod_startup_jitter_ms,
             },
+            **{name: value for name, value in further.items() if value},
         },
     }
 

@@ -170,6 +170,7 @@ def gateway(folder: Path, upstream: int, slots: int) -> Iterator[Proxy]:
 
         proxy = Proxy("skep gateway", int(told["gateway"].rpartition(":")[2]), [process.pid])
         proxy.beat = beat  # type: ignore[attr-defined]
+        proxy.admin = told["admin"]  # type: ignore[attr-defined]
         yield proxy
 
 
@@ -275,6 +276,59 @@ def spread(values: list[float], digits: int) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+async def beat_as_hives(admin: str, pid: int, count: int, seconds: float) -> str:
+    """Register so many hives, let them beat as the queen asks, and return what that costs it."""
+    import aiohttp
+
+    queen = Proxy("queen", 0, [pid])
+
+    def pools(number: int, sequence: int) -> bytes:
+        replica = {
+            "replica_id": "r0",
+            "url": f"http://10.0.0.1:{10_000 + number}",
+            "instance": "i",
+            "state": "ready",
+        }
+        replica |= {"slots_total": 4, "slots_free": sequence % 5, "token": "t" * 32}
+        device = {"id": f"GPU-{number}", "kind": "cuda", "index": 0, "name": "Accelerator"}
+        device |= {"memory_total_bytes": 80 << 30, "memory_free_bytes": sequence << 20}
+        pool = {"pool_id": "p", "model": f"model-{number % 20}", "state": "ready", "replicas": [replica]}
+        return json.dumps(
+            {"instance": "h", "sequence": sequence, "pools": [pool], "devices": [device]}
+        ).encode()
+
+    async with aiohttp.ClientSession(admin, connector=aiohttp.TCPConnector(limit=50)) as session:
+        for number in range(count):
+            node = {"node_id": f"n{number}", "address": "http://10.0.0.1:1", "version": "0", "instance": "h"}
+            async with session.post("/v2/nodes/register", json=node) as answer:
+                answer.raise_for_status()
+
+        beats = 0
+
+        async def hive(number: int) -> None:
+            nonlocal beats
+            pause_s = 10 * number / count
+            for sequence in range(1, 1000):
+                await asyncio.sleep(pause_s)
+                async with session.post(
+                    f"/v2/nodes/n{number}/heartbeat", data=pools(number, sequence)
+                ) as answer:
+                    answer.raise_for_status()
+                    pause_s = (await answer.json())["next_heartbeat_ms"] / 1000
+                beats += 1
+
+        running = [asyncio.create_task(hive(number)) for number in range(count)]
+        await asyncio.sleep(12)
+        before_cpu, before_beats, before = queen.cpu_s(), beats, time.monotonic()
+        await asyncio.sleep(seconds)
+        used, beaten, passed = queen.cpu_s() - before_cpu, beats - before_beats, time.monotonic() - before
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    share = 100 * used / passed
+    return f"{count} hives, {beaten / passed:.0f} heartbeats a second: {share:.1f} % of a core, {used / beaten * 1e6:.0f} µs each"
+
+
 def report(found: dict[str, dict[str, list[float]]], options: argparse.Namespace) -> None:
     """Print the table."""
     print(
@@ -310,7 +364,15 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100)
     parser.add_argument("--gap-ms", type=float, default=20.0)
     parser.add_argument("--requests", type=int, default=4000)
+    parser.add_argument(
+        "--hives", type=int, default=0, help="instead: so many simulated hives, for --seconds"
+    )
+    parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
+    if options.hives:
+        with tempfile.TemporaryDirectory() as name, gateway(Path(name), 9, 1) as queen:
+            print(asyncio.run(beat_as_hives(queen.admin, queen.pids[0], options.hives, options.seconds)))  # type: ignore[attr-defined]
+        return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         argv = [sys.executable, "-c", UPSTREAM, str(options.gap_ms / 1000), str(options.events)]

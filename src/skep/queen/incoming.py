@@ -4,6 +4,7 @@ import msgspec
 
 from skep.errors.web import BodyTooLarge, MalformedHttp, UnsupportedMediaType
 from skep.queen import head
+from skep.queen.gate import ANONYMOUS, Visitor
 
 _ONCE = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"expect"}
@@ -22,6 +23,7 @@ class Incoming(msgspec.Struct):
     body_bytes: int = 0
     keep_alive: bool = True
     request_id: str = ""
+    visitor: Visitor = ANONYMOUS
 
     @property
     def path(self) -> bytes:
@@ -45,7 +47,10 @@ class Incoming(msgspec.Struct):
 
     def header(self, name: bytes) -> bytes:
         """Return the first header of this lower-case name, b"" when there is none."""
-        return next((value for one, value in self.headers if one == name), b"")
+        for one, value in self.headers:
+            if one == name:
+                return value
+        return b""
 
     def whole_body(self) -> bytes:
         """Return the body in one piece."""

@@ -5,6 +5,7 @@ Prometheus' exporters of OpenTelemetry write them.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -25,6 +26,8 @@ from skep.telemetry.metrics import (
 )
 
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+CHILDREN_MAX = 10_000
+
 _LABELS = ("gen_ai_request_model", "pool_id", "node_id")
 _OPERATIONS = {
     b"/v1/chat/completions": "chat",
@@ -38,6 +41,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = new_registry()
+        self._children: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "From a whole request to the end of its answer.",
@@ -87,24 +91,35 @@ class Metrics:
     def ended(self, request: Request, outcome: Outcome) -> None:
         """Count a request that has ended."""
         served = outcome.model if outcome.replica else ""
-        self._requests.labels(served, outcome.kind).inc()
+        self._of(self._requests, served, outcome.kind).inc()
         if not outcome.replica:
             return
         labels = (served, outcome.pool_id, outcome.node_id)
         operation = _OPERATIONS.get(request.target, "other")
-        self._duration.labels(*labels, operation, _error_type(outcome)).observe(outcome.duration_s)
-        self._queue_s.labels(served).observe(outcome.queued_s)
-        self._events.inc(outcome.events)
+        self._of(self._duration, *labels, operation, _error_type(outcome)).observe(outcome.duration_s)
+        self._of(self._queue_s, served).observe(outcome.queued_s)
+        if outcome.events:
+            self._events.inc(outcome.events)
         if outcome.first_token_s is not None:
-            self._first_token.labels(*labels).observe(outcome.first_token_s - outcome.started_s)
+            self._of(self._first_token, *labels).observe(outcome.first_token_s - outcome.started_s)
             tokens = outcome.tokens_out or outcome.events
             if tokens > 1 and outcome.last_event_s is not None:
                 between_s = (outcome.last_event_s - outcome.first_token_s) / (tokens - 1)
-                self._per_token.labels(*labels).observe(between_s)
+                self._of(self._per_token, *labels).observe(between_s)
         if outcome.tokens_in:
-            self._tokens.labels(*labels, "input").observe(outcome.tokens_in)
+            self._of(self._tokens, *labels, "input").observe(outcome.tokens_in)
         if outcome.tokens_out:
-            self._tokens.labels(*labels, "output").observe(outcome.tokens_out)
+            self._of(self._tokens, *labels, "output").observe(outcome.tokens_out)
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """Return a metric's child; looking it up in the library costs a lock and a check of every label."""
+        key = (metric, labels)
+        child = self._children.get(key)
+        if child is None:
+            if len(self._children) >= CHILDREN_MAX:
+                self._children.clear()
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def unknown_fields(self, count: int) -> None:
         """Count fields that this version does not know."""

@@ -134,7 +134,7 @@ class Service:
             raise MethodNotAllowed(f"this route takes {', '.join(names)}", allowed=names)
         if incoming.method == b"OPTIONS" or incoming.path == _HEALTH:
             return
-        visitor = self._visitor(incoming)
+        visitor = incoming.visitor = self._visitor(incoming)
         self._hosts.check(incoming.header(b"host"), is_anonymous=not visitor.key_id)
         kind = incoming.header(b"content-type").partition(b";")[0].strip().lower()
         if incoming.method == b"POST" and kind != b"application/json":
@@ -169,7 +169,7 @@ class Service:
             listener.ended(exchange.request, exchange.outcome)
 
     def _exchange(self, client: "ClientConnection", incoming: Incoming) -> Exchange:
-        visitor = self._visitor(incoming)
+        visitor = incoming.visitor
         body = incoming.whole_body()
         fields = read_fields(body, session=incoming.header(b"x-skep-session").decode("latin-1"))
         route = self._routes.get(fields.model)
@@ -211,7 +211,7 @@ class Service:
 
     def _models(self, incoming: Incoming) -> bytes:
         """Return the list of models, or one of them."""
-        visitor = self._visitor(incoming)
+        visitor = incoming.visitor
         named = incoming.path[len(_MODELS) + 1 :].decode("latin-1")
         if not named:
             names = [name for name in self._routes.models() if not visitor.models or name in visitor.models]

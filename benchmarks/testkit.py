@@ -33,7 +33,8 @@ def even({arguments}):
 
 def write_suite(root: Path, count: int) -> None:
     scenarios = "".join(
-        f"  Scenario: S{number}\n    Given a number\n    When it is doubled\n    Then it is even\n\n" for number in range(count)
+        f"  Scenario: S{number}\n    Given a number\n    When it is doubled\n    Then it is even\n\n"
+        for number in range(count)
     )
     for name in ("bdd", "behave"):
         folder = root / name
@@ -70,7 +71,14 @@ def main() -> None:
             "plain again (noise)": [*pytest, "bdd"],
             "with the lint and events": [*pytest, "--skep-bdd", "bdd"],
             "and the ledger": [*pytest, "--skep-bdd", "--skep-ledger", "bdd"],
-            "and a bundle (skep prove)": [*pytest, "--skep-bdd", "--skep-ledger", "--skep-proof", "out", "bdd"],
+            "and a bundle (skep prove)": [
+                *pytest,
+                "--skep-bdd",
+                "--skep-ledger",
+                "--skep-proof",
+                "out",
+                "bdd",
+            ],
         }
         if options.behave:
             ways["behave"] = [options.behave, "-m", "behave", "--format", "progress", "behave"]
@@ -83,7 +91,9 @@ def main() -> None:
     print("| way | seconds | ms a scenario more than plain | ratio |\n| --- | --- | --- | --- |")
     for way, times in spent.items():
         median = statistics.median(times)
-        print(f"| {way} | {median:.2f} | {(median - base) / options.scenarios * 1000:+.2f} | {median / base:.2f} |")
+        print(
+            f"| {way} | {median:.2f} | {(median - base) / options.scenarios * 1000:+.2f} | {median / base:.2f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ OUT = Path(".proof_bundle")
 
 
 @app.command("list")
-def list_(out: Out = OUT, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_(
+    out: Out = OUT, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
     """List the bundles, newest first.
 
     Example: [bold]skep proof list[/bold]
@@ -31,7 +33,9 @@ def list_(out: Out = OUT, as_json: Annotated[bool, typer.Option("--json", help="
         return
     if not found:
         console.err().print(f"no bundles in {out}: `skep prove` makes one", markup=False)
-    table = Table("run", "kind", "outcome", "passed", "failed", "skipped", "seed", box=None, header_style="bold")
+    table = Table(
+        "run", "kind", "outcome", "passed", "failed", "skipped", "seed", box=None, header_style="bold"
+    )
     for view in found:
         counts = view.metadata.counts
         table.add_row(
@@ -46,7 +50,9 @@ def list_(out: Out = OUT, as_json: Annotated[bool, typer.Option("--json", help="
 
 
 @app.command()
-def show(name: Name = "latest", out: Out = OUT, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def show(
+    name: Name = "latest", out: Out = OUT, as_json: Annotated[bool, typer.Option("--json")] = False
+) -> None:
     """Tell what a run did: every scenario, and every failure with its log.
 
     Example: [bold]skep proof show latest[/bold]

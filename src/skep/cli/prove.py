@@ -6,9 +6,15 @@ import typer
 
 
 def prove(
-    paths: Annotated[list[str] | None, typer.Argument(help="Feature suites; tests/features by default.")] = None,
-    feature: Annotated[str, typer.Option("--feature", "-f", help="Only this feature file. [SKEP_FEATURE_PATH]")] = "",
-    tags: Annotated[str, typer.Option(help="Only scenarios whose tags fit: '@OC-POOL-3001 and not @slow'.")] = "",
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Feature suites; tests/features by default.")
+    ] = None,
+    feature: Annotated[
+        str, typer.Option("--feature", "-f", help="Only this feature file. [SKEP_FEATURE_PATH]")
+    ] = "",
+    tags: Annotated[
+        str, typer.Option(help="Only scenarios whose tags fit: '@OC-POOL-3001 and not @slow'.")
+    ] = "",
     run_id: Annotated[str, typer.Option(help="Name the bundle. [SKEP_RUN_ID]")] = "",
     out: Annotated[str, typer.Option(help="Where bundles go.")] = ".proof_bundle",
     url: Annotated[str, typer.Option(help="Use the hive at this URL instead of starting one.")] = "",
@@ -18,8 +24,12 @@ def prove(
     processes: Annotated[str, typer.Option("-n", help="Run in this many processes (or auto).")] = "",
     seed: Annotated[int | None, typer.Option(help="The run's seed; drawn and recorded by default.")] = None,
     replay: Annotated[str, typer.Option(help="Run again what a bundle ran, with its seeds.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the features and steps; run nothing.")] = False,
-    nocapture: Annotated[bool, typer.Option("--nocapture", help="Show each step, and all output, as it comes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the features and steps; run nothing.")
+    ] = False,
+    nocapture: Annotated[
+        bool, typer.Option("--nocapture", help="Show each step, and all output, as it comes.")
+    ] = False,
 ) -> None:
     """Run feature files against real processes, and leave a proof bundle.
 

@@ -9,7 +9,9 @@ from skep.cli import console
 
 
 def steps(
-    paths: Annotated[list[str] | None, typer.Argument(help="Feature suites; tests/features by default.")] = None,
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Feature suites; tests/features by default.")
+    ] = None,
     search: Annotated[str, typer.Option("--search", "-s", help="Only steps with these words.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -25,13 +27,20 @@ def steps(
 
     found = suite_steps(resolved(ProveOptions(paths=tuple(paths or ()))).paths)
     words = search.lower().split()
-    found = [each for each in found if all(word in f"{each.keyword} {each.pattern}".lower() for word in words)]
+    found = [
+        each for each in found if all(word in f"{each.keyword} {each.pattern}".lower() for word in words)
+    ]
     if as_json:
         print(msgspec.json.encode([asdict(each) for each in found]).decode())
         return
     table = Table("step", "uses", "example", "defined at", box=None, header_style="bold")
     for each in found:
-        table.add_row(f"[bold]{each.keyword}[/bold] {_plain(each.pattern)}", str(each.uses), _plain(each.example), each.location)
+        table.add_row(
+            f"[bold]{each.keyword}[/bold] {_plain(each.pattern)}",
+            str(each.uses),
+            _plain(each.example),
+            each.location,
+        )
     console.out().print(table)
 
 

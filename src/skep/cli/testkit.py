@@ -18,7 +18,9 @@ def testkit() -> None:
 @app.command()
 def proxy(
     to: Annotated[str, typer.Argument(help="The server: HOST:PORT.")],
-    fault: Annotated[list[str] | None, typer.Option("--fault", "-f", help="cut-at=100, delay-ms=5..50, refuse, …")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option("--fault", "-f", help="cut-at=100, delay-ms=5..50, refuse, …")
+    ] = None,
     listen: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 0,
     seed: Annotated[int, typer.Option(help="Ranges are drawn from it: the same seed, the same faults.")] = 0,
     skip: Annotated[int, typer.Option(help="Let so many connections through unharmed first.")] = 0,
@@ -34,7 +36,9 @@ def proxy(
     host, _, port = to.rpartition(":")
     if not host or not port.isdecimal():
         raise InvalidConfig(f"{to!r} is not HOST:PORT, for example 127.0.0.1:8080")
-    found = FaultProxy(host, int(port), [parse_fault(each) for each in fault or ()], seed=seed, listen_port=listen, skip=skip)
+    found = FaultProxy(
+        host, int(port), [parse_fault(each) for each in fault or ()], seed=seed, listen_port=listen, skip=skip
+    )
     asyncio.run(_serve(found))
 
 

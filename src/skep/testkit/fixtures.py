@@ -66,7 +66,9 @@ def lab(
         recording = request.node.stash.get(RECORDING, None)
         if recording is not None:
             inside = log_folder.parent.parent
-            recording.logs += [path.relative_to(inside).as_posix() for path in sorted(log_folder.glob("*.log"))]
+            recording.logs += [
+                path.relative_to(inside).as_posix() for path in sorted(log_folder.glob("*.log"))
+            ]
 
 
 @pytest.fixture

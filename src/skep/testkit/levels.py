@@ -42,7 +42,9 @@ def _netns() -> str:
     if shutil.which("unshare") is None:
         return "needs unshare (util-linux)"
     done = subprocess.run(["unshare", "-nmu", "true"], capture_output=True, check=False, timeout=PROBE_S)
-    return "" if done.returncode == 0 else f"no namespaces here: {done.stderr.decode(errors='replace').strip()}"
+    return (
+        "" if done.returncode == 0 else f"no namespaces here: {done.stderr.decode(errors='replace').strip()}"
+    )
 
 
 def _container() -> str:

@@ -46,7 +46,9 @@ class Portal:
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=_serve, args=(self._loop,), name="skep-scenario", daemon=True)
+            self._thread = threading.Thread(
+                target=_serve, args=(self._loop,), name="skep-scenario", daemon=True
+            )
             self._thread.start()
         return self._loop
 

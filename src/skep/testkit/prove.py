@@ -140,4 +140,6 @@ def find_bundle(name: str, root: Path) -> Path:
     for view in list_bundles(root):
         if name in {"latest", view.metadata.run_id, f"{view.metadata.kind}/{view.metadata.run_id}"}:
             return view.folder
-    raise BundleNotFound(f"no proof bundle {name!r} below {root}: `skep proof list` shows what there is", name=name)
+    raise BundleNotFound(
+        f"no proof bundle {name!r} below {root}: `skep proof list` shows what there is", name=name
+    )

@@ -61,11 +61,21 @@ class _Collector:
 def suite_steps(paths: Sequence[str]) -> list[StepEntry]:
     """Collect a suite and return its steps, the library's among them. Raises: InvalidConfig."""
     collector, output = _Collector(), io.StringIO()
-    arguments = ["-p", "skep.testkit.plugin", "--skep-bdd", "--collect-only", "-q", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    arguments = [
+        "-p",
+        "skep.testkit.plugin",
+        "--skep-bdd",
+        "--collect-only",
+        "-q",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+    ]
     with contextlib.redirect_stdout(output):
         status = pytest.main([*arguments, *paths], plugins=[collector])
     if not collector.entries:
-        raise InvalidConfig(f"no steps found in {', '.join(paths)}: pytest ended with {int(status)}\n{output.getvalue()[-1000:]}")
+        raise InvalidConfig(
+            f"no steps found in {', '.join(paths)}: pytest ended with {int(status)}\n{output.getvalue()[-1000:]}"
+        )
     order = ("Given", "When", "Then", "Step")
     return sorted(collector.entries, key=lambda each: (order.index(each.keyword), each.pattern))
 
@@ -74,4 +84,8 @@ def library_modules() -> list[str]:
     """The names of the step library's modules, for `pytest_plugins`."""
     package = importlib.import_module("skep.testkit.steps")
     folder = Path(package.__file__ or "").parent
-    return [f"{package.__name__}.{each.name}" for each in pkgutil.iter_modules([str(folder)]) if not each.name.startswith("_")]
+    return [
+        f"{package.__name__}.{each.name}"
+        for each in pkgutil.iter_modules([str(folder)])
+        if not each.name.startswith("_")
+    ]

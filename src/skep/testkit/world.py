@@ -93,7 +93,12 @@ class World:
         return [each["facts"]["state"] for each in self.events(pool_id, kind="pool")]
 
     def until_pool(
-        self, pool_id: str, holds: Callable[[dict[str, Any]], Any], *, what: str, within_s: float = STATE_S_MAX
+        self,
+        pool_id: str,
+        holds: Callable[[dict[str, Any]], Any],
+        *,
+        what: str,
+        within_s: float = STATE_S_MAX,
     ) -> dict[str, Any]:
         """Wait until a pool fulfils something; return it. Raises: AssertionError with what was last seen."""
         deadline = time.monotonic() + within_s
@@ -102,7 +107,9 @@ class World:
             if holds(found):
                 return found
             told = {name: found[name] for name in ("state", "last_error", "fit", "progress", "replicas")}
-            assert time.monotonic() < deadline, f"{pool_id} {what}: not within {within_s:g} s; it is {told}\n{self.lab.log_tails()}"
+            assert time.monotonic() < deadline, (
+                f"{pool_id} {what}: not within {within_s:g} s; it is {told}\n{self.lab.log_tails()}"
+            )
             time.sleep(0.03)
 
     def until_ready(self, pool_id: str) -> dict[str, Any]:
@@ -120,7 +127,8 @@ class World:
         found = [
             float(line.rpartition(" ")[2])
             for line in answer.text.splitlines()
-            if line.startswith((f"{name}{{", f"{name} ")) and all(f'{key}="{value}"' in line for key, value in labels.items())
+            if line.startswith((f"{name}{{", f"{name} "))
+            and all(f'{key}="{value}"' in line for key, value in labels.items())
         ]
         assert found, f"no series {name} with {labels} at {self.hive_url}/metrics"
         return sum(found)

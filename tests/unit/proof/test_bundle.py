@@ -44,7 +44,6 @@ def test_each_record_is_on_disk_when_the_call_returns(start, fill_bundle) -> Non
 def test_a_killed_writer_leaves_a_valid_partial_bundle(tmp_path) -> None:
     code = f"""
 import sys
-sys.path.insert(0, {os.path.dirname(__file__)!r})
 from pathlib import Path
 from skep.proof.bundle import Bundle
 from skep.proof.records import Kind, ScenarioRecord, Status, StepRecord
@@ -81,7 +80,7 @@ def test_a_record_that_is_still_being_written_is_left_out_by_readers(start, fill
     assert not view.problems
 
 
-@pytest.mark.parametrize("name", sorted(FILES - {"logs"}) + ["logs/hive.log"])
+@pytest.mark.parametrize("name", [*sorted(FILES - {"logs"}), "logs/hive.log"])
 def test_a_changed_byte_is_found_in_every_file(finished, name: str) -> None:
     path = finished.folder / name
     data = bytearray(path.read_bytes())

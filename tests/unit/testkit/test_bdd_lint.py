@@ -52,7 +52,7 @@ CASES = {
         "a.feature:7",
         feature=FEATURE + '    And the label says "tea" 3 times\n',
         runs=False,
-        says='@then(parsers.parse(\'the label says "{tea}" {number:d} times\'))',
+        says="@then(parsers.parse('the label says \"{tea}\" {number:d} times'))",
     ),
     "undefined in one row of an outline": Case(
         "undefined-step",
@@ -74,7 +74,9 @@ Feature: Boxes
     "ambiguous step": Case(
         "ambiguous-step",
         "a.feature:5",
-        steps=STEPS + THEN + '\n    @when("I put tea into it")\n    def put_tea(box):\n        box.append("tea")\n',
+        steps=STEPS
+        + THEN
+        + '\n    @when("I put tea into it")\n    def put_tea(box):\n        box.append("tea")\n',
         says="2 definitions",
     ),
     "async step that nothing awaits": Case(
@@ -104,7 +106,9 @@ Feature: Boxes
         + THEN.replace("assert len(box) == count", "assert_count(box, count)"),
     ),
     "a step that no feature uses": Case(
-        "unused-step", "conftest.py:15", steps=STEPS + THEN + '\n    @when("I shake it")\n    def shake():\n        pass\n'
+        "unused-step",
+        "conftest.py:15",
+        steps=STEPS + THEN + '\n    @when("I shake it")\n    def shake():\n        pass\n',
     ),
     "a feature that no test binds": Case(
         "unbound-feature", "b.feature:1", files={"b.feature": FEATURE.replace("Boxes", "Bags")}
@@ -112,7 +116,8 @@ Feature: Boxes
     "a scenario hidden by another of its name": Case(
         "unbound-scenario",
         "a.feature:3",
-        feature=FEATURE + "\n  Scenario: One\n    Given a box\n    When I put milk into it\n    Then it holds 1\n",
+        feature=FEATURE
+        + "\n  Scenario: One\n    Given a box\n    When I put milk into it\n    Then it holds 1\n",
     ),
     "a requirement without a scenario": Case(
         "unproved-requirement",
@@ -148,7 +153,14 @@ def run(pytester, *arguments: str) -> pytest.RunResult:
 
 
 def test_green_under_plain_pytest_bdd_and_red_here(pytester, case) -> None:
-    plain = run(pytester, "-p", "no:skep.testkit.plugin", "-W", "ignore::pytest.PytestConfigWarning", *([] if case.runs else ["--collect-only"]))
+    plain = run(
+        pytester,
+        "-p",
+        "no:skep.testkit.plugin",
+        "-W",
+        "ignore::pytest.PytestConfigWarning",
+        *([] if case.runs else ["--collect-only"]),
+    )
     assert plain.ret == 0, plain.stdout.str()
     ours = run(pytester, "--skep-bdd", ".")
     assert ours.ret == 1
@@ -225,7 +237,9 @@ def test_a_wrong_async_then_fails(pytester) -> None:
     )
     (pytester.path / "a.feature").write_text("Feature: F\n  Scenario: S\n    Then two is three\n")
     (pytester.path / "test_a.py").write_text(BIND)
-    assert run(pytester, "-p", "no:skep.testkit.plugin", "-W", "ignore").ret == 0, "plain pytest-bdd awaits it now"
+    assert run(pytester, "-p", "no:skep.testkit.plugin", "-W", "ignore").ret == 0, (
+        "plain pytest-bdd awaits it now"
+    )
     run(pytester, "--skep-bdd", ".").assert_outcomes(failed=1)
 
 

@@ -25,7 +25,9 @@ LEAKS = {
 
 
 def run(pytester, *arguments: str) -> pytest.RunResult:
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:asyncio", "--skep-ledger", *arguments)
+    return pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", "-p", "no:asyncio", "--skep-ledger", *arguments
+    )
 
 
 @pytest.mark.parametrize(("code", "told"), LEAKS.values(), ids=LEAKS.keys())

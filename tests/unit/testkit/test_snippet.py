@@ -7,8 +7,16 @@ from skep.testkit.bdd.snippet import snippet
     ("text", "declared", "arguments"),
     [
         ("it rains", "'it rains'", ""),
-        ('pool "pool-0" has 2 replicas', "parsers.parse('pool \"{pool}\" has {number:d} replicas')", "pool, number"),
-        ('"a" and "a" differ by 0.5', "parsers.parse('\"{a}\" and \"{a2}\" differ by {number:g}')", "a, a2, number"),
+        (
+            'pool "pool-0" has 2 replicas',
+            "parsers.parse('pool \"{pool}\" has {number:d} replicas')",
+            "pool, number",
+        ),
+        (
+            '"a" and "a" differ by 0.5',
+            'parsers.parse(\'"{a}" and "{a2}" differ by {number:g}\')',
+            "a, a2, number",
+        ),
         ("a {brace}", "'a {brace}'", ""),
     ],
 )

@@ -15,7 +15,9 @@ async def test_it_returns_what_was_seen_when_it_held() -> None:
 
 async def test_a_failure_tells_the_condition_and_what_was_last_seen() -> None:
     with pytest.raises(NotYet, match=r"the pool is ready: not within 0.05 s; last seen: 'loading'"):
-        await expect_soon(when("the pool is ready", lambda: "loading", lambda state: state == "ready"), within_s=0.05)
+        await expect_soon(
+            when("the pool is ready", lambda: "loading", lambda state: state == "ready"), within_s=0.05
+        )
 
 
 async def test_conditions_compose() -> None:

@@ -30,13 +30,12 @@ def assertions_in(function: Callable[..., Any], depth: int = 0) -> tuple[Positio
     tree = _tree(function)
     if tree is None:
         return ()
-    found: list[Position] = []
-    for node in ast.walk(tree):
-        if (isinstance(node, ast.Assert) and not _is_constant(node.test)) or (
-            isinstance(node, ast.Call) and _asserts_by_name(node, function, depth)
-        ):
-            found.append((node.lineno, node.end_lineno or node.lineno, node.col_offset, node.end_col_offset or 0))
-    return tuple(found)
+    return tuple(
+        (node.lineno, node.end_lineno or node.lineno, node.col_offset, node.end_col_offset or 0)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Assert) and not _is_constant(node.test))
+        or (isinstance(node, ast.Call) and _asserts_by_name(node, function, depth))
+    )
 
 
 def has_source(function: Callable[..., Any]) -> bool:
@@ -56,8 +55,8 @@ class Watch:
         """Trace this thread; a debugger's or coverage's own trace goes on."""
         outer = sys.gettrace()
 
-        def trace(frame: FrameType, event: str, argument: Any) -> Any:
-            theirs = outer(frame, event, argument) if outer else None
+        def trace(frame: FrameType, _event: str, argument: Any) -> Any:
+            theirs = outer(frame, "call", argument) if outer else None
             offsets = self._offsets.get(frame.f_code)
             if offsets is None or self.has_run:
                 return theirs

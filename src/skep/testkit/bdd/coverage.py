@@ -37,11 +37,15 @@ def unbound(bound: Iterable[Bound], roots: Sequence[Path]) -> Iterator[Loose]:
             yield Loose(path, 1, "unbound-feature", f"it does not parse: {str(error).splitlines()[-1]}")
             continue
         if path not in lines:
-            yield Loose(path, 1, "unbound-feature", f"no test binds it: add scenarios({path.name!r}) to a test module")
+            yield Loose(
+                path, 1, "unbound-feature", f"no test binds it: add scenarios({path.name!r}) to a test module"
+            )
             continue
         for line, name in declared:
             if line not in lines[path]:
-                yield Loose(path, line, "unbound-scenario", f"{name!r} is run by no test (is its name there twice?)")
+                yield Loose(
+                    path, line, "unbound-scenario", f"{name!r} is run by no test (is its name there twice?)"
+                )
 
 
 def unused(used: Collection[int], roots: Sequence[Path]) -> Iterator[Definition]:
@@ -60,7 +64,7 @@ def feature_files(roots: Iterable[Path]) -> list[Path]:
 
 def declared_scenarios(path: Path) -> list[tuple[int, str]]:
     """Return line and name of each scenario in a file. Raises: CompositeParserException."""
-    document: dict[str, Any] = Parser().parse(path.read_text(encoding="utf-8"))
+    document: Any = Parser().parse(path.read_text(encoding="utf-8"))
     feature = document.get("feature") or {}
     return list(_scenarios(feature.get("children", ())))
 

@@ -27,7 +27,8 @@ class Definition:
     @property
     def function(self) -> Callable[..., Any]:
         """The function as it was written."""
-        return inspect.unwrap(self.context.step_func)
+        found: Callable[..., Any] = inspect.unwrap(self.context.step_func)
+        return found
 
     @property
     def path(self) -> Path:

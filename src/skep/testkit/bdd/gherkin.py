@@ -28,12 +28,16 @@ class FeatureStream:
         text = (self.root / uri).read_text(encoding="utf-8")
         parser, compiler = Parser(), Compiler(self._ids)
         parser.ast_builder.id_generator = self._ids
-        document = parser.parse(text)
+        document: Any = parser.parse(text)
         document["uri"] = uri
-        pickles = compiler.compile(document)
+        pickles: Any = compiler.compile(document)
         self._index(uri, document, pickles)
         source = {"uri": uri, "data": text, "mediaType": "text/x.cucumber.gherkin+plain"}
-        return [{"source": source}, {"gherkinDocument": document}, *({"pickle": pickle} for pickle in pickles)]
+        return [
+            {"source": source},
+            {"gherkinDocument": document},
+            *({"pickle": pickle} for pickle in pickles),
+        ]
 
     def pickle(self, uri: str, line: int, row: int | None) -> dict[str, Any] | None:
         """Return the pickle of a scenario (of a row of it)."""

@@ -66,7 +66,10 @@ def lint(suite: Suite) -> list[Finding]:
     found = set(_step_findings(suite))
     found.update(_then_findings(suite))
     if suite.roots:
-        found.update(Finding(suite.place(each.path), each.line, each.rule, each.message) for each in unbound(suite.bound, suite.roots))
+        found.update(
+            Finding(suite.place(each.path), each.line, each.rule, each.message)
+            for each in unbound(suite.bound, suite.roots)
+        )
         found.update(_unused_findings(suite))
     if suite.requirements is not None:
         found.update(_requirement_findings(suite, suite.requirements))
@@ -76,7 +79,9 @@ def lint(suite: Suite) -> list[Finding]:
 def _step_findings(suite: Suite) -> Iterator[Finding]:
     for bound in suite.bound:
         if bound.template.templated and bound.row is None:
-            yield Finding(bound.uri, bound.template.line_number, "empty-outline", f"{bound.template.name!r} has no row")
+            yield Finding(
+                bound.uri, bound.template.line_number, "empty-outline", f"{bound.template.name!r} has no row"
+            )
         for step in bound.steps:
             candidates = suite.vocabulary.candidates(step, bound.item)
             for each in candidates:
@@ -85,15 +90,24 @@ def _step_findings(suite: Suite) -> Iterator[Finding]:
             yield from _judge_step(suite, bound, step, candidates)
 
 
-def _judge_step(suite: Suite, bound: Bound, step: Step, candidates: Sequence[Definition]) -> Iterator[Finding]:
+def _judge_step(
+    suite: Suite, bound: Bound, step: Step, candidates: Sequence[Definition]
+) -> Iterator[Finding]:
     row = f" (row {bound.row + 1})" if bound.row is not None else ""
     what = f"{step.type.capitalize()} {step.name!r}{row}"
     if not candidates:
         paste = snippet(step.type, step.name).replace("\n", "\n    ")
-        yield Finding(bound.uri, step.line_number, "undefined-step", f"{what} has no definition; paste:\n    {paste}")
+        yield Finding(
+            bound.uri, step.line_number, "undefined-step", f"{what} has no definition; paste:\n    {paste}"
+        )
     if len(candidates) > 1:
         places = ", ".join(f"{suite.place(each.path)}:{each.line}" for each in candidates)
-        yield Finding(bound.uri, step.line_number, "ambiguous-step", f"{what} fits {len(candidates)} definitions: {places}")
+        yield Finding(
+            bound.uri,
+            step.line_number,
+            "ambiguous-step",
+            f"{what} fits {len(candidates)} definitions: {places}",
+        )
     for each in candidates:
         if each.is_async and not suite.runs_async:
             yield Finding(
@@ -125,7 +139,10 @@ def _then_findings(suite: Suite) -> Iterator[Finding]:
 def _unused_findings(suite: Suite) -> Iterator[Finding]:
     for each in unused(suite.used_contexts.keys(), suite.roots):
         yield Finding(
-            suite.place(each.path), each.line, "unused-step", f"{each.keyword} {each.pattern!r} is used by no feature"
+            suite.place(each.path),
+            each.line,
+            "unused-step",
+            f"{each.keyword} {each.pattern!r} is used by no feature",
         )
 
 
@@ -137,9 +154,13 @@ def _requirement_findings(suite: Suite, requirements: Requirements) -> Iterator[
         traced.update(ids)
         line = bound.template.line_number
         for name in sorted(ids - known.keys()):
-            yield Finding(bound.uri, line, "unknown-requirement", f"@{name} stands in no table of {requirements.folder}")
+            yield Finding(
+                bound.uri, line, "unknown-requirement", f"@{name} stands in no table of {requirements.folder}"
+            )
         if not ids:
-            yield Finding(bound.uri, line, "untraced-scenario", f"{bound.template.name!r} carries no requirement's tag")
+            yield Finding(
+                bound.uri, line, "untraced-scenario", f"{bound.template.name!r} carries no requirement's tag"
+            )
     if suite.roots:
         for name in sorted(known.keys() - traced):
             path, line = requirements.places[name]
@@ -177,6 +198,11 @@ class LintFailed(Exception):
 def lint_items(session: pytest.Session, findings: Iterable[Finding]) -> list[pytest.Item]:
     """Return a failing item for each finding."""
     return [
-        LintItem.from_parent(session, name=f"{each.rule}:{each.path}:{each.line}", finding=each, nodeid=f"{each.path}::{each.rule}:{each.line}:{number}")
+        LintItem.from_parent(
+            session,
+            name=f"{each.rule}:{each.path}:{each.line}",
+            finding=each,
+            nodeid=f"{each.path}::{each.rule}:{each.line}:{number}",
+        )
         for number, each in enumerate(findings)
     ]

@@ -50,13 +50,21 @@ class Prover:
             )
         )
         found.append(
-            messages.case_started(identifier=started_id, case_id=case_id, at=record.started_at, worker=record.worker)
+            messages.case_started(
+                identifier=started_id, case_id=case_id, at=record.started_at, worker=record.worker
+            )
         )
         found += self._steps(event, started_id, step_ids)
         if record.error is not None:
-            found.append(messages.log_attachment(started_id=started_id, name="error.txt", text=record.error.trace or record.error.message))
+            found.append(
+                messages.log_attachment(
+                    started_id=started_id, name="error.txt", text=record.error.trace or record.error.message
+                )
+            )
         found += [
-            messages.log_attachment(started_id=started_id, name=name, text=self._tail(name)) for name in record.logs if record.error
+            messages.log_attachment(started_id=started_id, name=name, text=self._tail(name))
+            for name in record.logs
+            if record.error
         ]
         found.append(
             messages.case_finished(started_id=started_id, at=record.started_at + record.duration_ms / 1000)
@@ -70,13 +78,20 @@ class Prover:
         )
         for index, (step, at, step_id) in enumerate(zip(event.steps, event.starts, step_ids, strict=True)):
             status, error = step.status, step.error
-            if before and index == 0:  # It failed before its first step, or was skipped: the schema has no other place.
+            if (
+                before and index == 0
+            ):  # It failed before its first step, or was skipped: the schema has no other place.
                 status, error = event.record.status, event.record.error
             spent_s = step.duration_ms / 1000
             found += [
                 messages.step_started(started_id=started_id, step_id=step_id, at=at),
                 messages.step_finished(
-                    started_id=started_id, step_id=step_id, at=at + spent_s, status=status, duration_s=spent_s, error=error
+                    started_id=started_id,
+                    step_id=step_id,
+                    at=at + spent_s,
+                    status=status,
+                    duration_s=spent_s,
+                    error=error,
                 ),
             ]
         return found
@@ -88,7 +103,9 @@ class Prover:
         if definition not in self._definitions:
             identifier = self._definitions[definition] = self._stream.new_id()
             found.append(
-                messages.step_definition(identifier=identifier, pattern=pattern, is_regular=False, uri=path, line=line)
+                messages.step_definition(
+                    identifier=identifier, pattern=pattern, is_regular=False, uri=path, line=line
+                )
             )
         return [self._definitions[definition]]
 

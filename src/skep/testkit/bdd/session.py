@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from _pytest.terminal import TerminalReporter
-from pytest_bdd.parser import Feature, Scenario, Step
+from pytest_bdd.parser import Step
 
 from skep.proof.bundle import Bundle, Journals
 from skep.proof.reading import read_seeds
@@ -39,7 +39,12 @@ class BddPlugin:
         self.is_worker = bool(given)
         self.worker = given.get("workerid", "main")
         self.replayed = _replayed(config)
-        self.run_seed: int = given.get("skep_seed") or config.getoption("skep_seed") or self.replayed.get("run") or seeds.draw()
+        self.run_seed: int = (
+            given.get("skep_seed")
+            or config.getoption("skep_seed")
+            or self.replayed.get("run")
+            or seeds.draw()
+        )
         self.runner = StepRunner(is_async=bool(config.getini("skep_async_steps")))
         self.requirements = self._requirements()
         self.findings: list[Finding] = []
@@ -93,7 +98,9 @@ class BddPlugin:
     # Collection
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> Generator[None, None, None]:
+    def pytest_collection_modifyitems(
+        self, session: pytest.Session, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
         """Lint what was collected, before anything is deselected; with findings, no scenario runs."""
         bound = all_bound(items)
         roots = self._roots()
@@ -175,7 +182,9 @@ class BddPlugin:
             self.prover.scenario(event.with_leak(str(carried.get(LEAK_PROPERTY, ""))))
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_bdd_before_step(self, request: pytest.FixtureRequest, step: Step, step_func: Callable[..., Any]) -> None:
+    def pytest_bdd_before_step(
+        self, request: pytest.FixtureRequest, step: Step, step_func: Callable[..., Any]
+    ) -> None:
         """Note when and where a step begins."""
         self.runner.current = step
         code = inspect.unwrap(step_func).__code__
@@ -187,19 +196,25 @@ class BddPlugin:
         if recording := request.node.stash.get(RECORDING, None):
             recording.step_ends(step, Status.PASSED)
 
-    def pytest_bdd_step_error(self, request: pytest.FixtureRequest, step: Step, exception: BaseException) -> None:
+    def pytest_bdd_step_error(
+        self, request: pytest.FixtureRequest, step: Step, exception: BaseException
+    ) -> None:
         """A step failed, or skipped its scenario."""
         if recording := request.node.stash.get(RECORDING, None):
             is_skip = isinstance(exception, pytest.skip.Exception)
-            recording.step_ends(step, Status.SKIPPED if is_skip else Status.FAILED, None if is_skip else exception)
+            recording.step_ends(
+                step, Status.SKIPPED if is_skip else Status.FAILED, None if is_skip else exception
+            )
 
-    def pytest_bdd_step_func_lookup_error(self, request: pytest.FixtureRequest, step: Step, exception: BaseException) -> None:
+    def pytest_bdd_step_func_lookup_error(
+        self, request: pytest.FixtureRequest, step: Step, exception: BaseException
+    ) -> None:
         """A step has no definition, though the lint let it through: a definition came and went."""
         if recording := request.node.stash.get(RECORDING, None):
             recording.step_ends(step, Status.UNDEFINED, exception)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_bdd_after_scenario(self, request: pytest.FixtureRequest, feature: Feature, scenario: Scenario) -> None:
+    def pytest_bdd_after_scenario(self) -> None:
         """Steps are over; fixtures may still use the loop."""
         self.runner.end_steps()
 
@@ -240,7 +255,9 @@ class BddPlugin:
     def _roots(self) -> list[Path]:
         """The suite's own folders, when all of them are being collected."""
         asked = [Path(str(arg).split("::")[0]) for arg in self.config.args]
-        folders = [(self.config.invocation_params.dir / path).resolve() for path in asked if "::" not in str(path)]
+        folders = [
+            (self.config.invocation_params.dir / path).resolve() for path in asked if "::" not in str(path)
+        ]
         folders = [folder for folder in folders if folder.is_dir()]
         declared = [Path(each).resolve() for each in self.config.getini("skep_features")]
         if not declared:
@@ -283,7 +300,10 @@ def _is_wanted(bound: Bound | None, *, feature: str | None, tags: str | None) ->
     if feature:
         stem = Path(bound.uri).name
         wanted = Path(feature)
-        if not (stem in {wanted.name, f"{feature}.feature"} and (wanted.parent == Path() or bound.uri.endswith(wanted.as_posix().removeprefix("./")))):
+        if not (
+            stem in {wanted.name, f"{feature}.feature"}
+            and (wanted.parent == Path() or bound.uri.endswith(wanted.as_posix().removeprefix("./")))
+        ):
             return False
     return not tags or _fits(tags, bound.tags)
 
@@ -291,7 +311,7 @@ def _is_wanted(bound: Bound | None, *, feature: str | None, tags: str | None) ->
 def _fits(expression: str, tags: tuple[str, ...]) -> bool:
     from _pytest.mark.expression import Expression
 
-    return Expression.compile(expression.replace("@", "")).evaluate(lambda name, **_: name in tags)
+    return Expression.compile(expression.replace("@", "")).evaluate(lambda name, /, **_: name in tags)
 
 
 def _note(status: int) -> str:

@@ -16,7 +16,9 @@ def snippet(kind: str, text: str) -> str:
         names.append(name)
         return template.format(name=name)
 
-    pattern = _QUOTED.sub(lambda match: named(_word(match[1]), '"{{{name}}}"'), text.replace("{", "{{").replace("}", "}}"))
+    pattern = _QUOTED.sub(
+        lambda match: named(_word(match[1]), '"{{{name}}}"'), text.replace("{", "{{").replace("}", "}}")
+    )
     pattern = _NUMBER.sub(
         lambda match: named("number", "{{{name}:g}}" if "." in match[0] else "{{{name}:d}}"), pattern
     )

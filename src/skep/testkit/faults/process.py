@@ -5,7 +5,7 @@ import random
 import resource
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from skep.errors import InvalidInput
 
@@ -22,10 +22,8 @@ def stopped(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass
 
 
 @contextmanager
@@ -37,10 +35,8 @@ def descriptors_exhausted(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        try:
+        with suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-        except ProcessLookupError:
-            pass
 
 
 def choose(pids: Sequence[int], *, seed: int) -> int:

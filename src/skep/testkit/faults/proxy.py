@@ -25,7 +25,14 @@ class FaultProxy:
     """
 
     def __init__(
-        self, host: str, port: int, faults: Sequence[Fault] = (), *, seed: int = 0, listen_port: int = 0, skip: int = 0
+        self,
+        host: str,
+        port: int,
+        faults: Sequence[Fault] = (),
+        *,
+        seed: int = 0,
+        listen_port: int = 0,
+        skip: int = 0,
     ) -> None:
         self._host, self._port, self.faults = host, port, tuple(faults)
         self._seed, self._listen_port, self._skip = seed, listen_port, skip

@@ -52,7 +52,9 @@ def parse_fault(text: str) -> Fault:
     if match is None or match["kind"] not in KINDS:
         raise InvalidInput(f"{text!r} is no fault; there are: {', '.join(KINDS)}", fault=text)
     if match["low"] is None and match["kind"] not in _NEEDS_NO_NUMBER:
-        raise InvalidInput(f"{match['kind']} needs a number: {match['kind']}=100, or a range: {match['kind']}=1..100")
+        raise InvalidInput(
+            f"{match['kind']} needs a number: {match['kind']}=100, or a range: {match['kind']}=1..100"
+        )
     low = int(match["low"] or 0)
     high = int(match["high"] or low)
     if high < low or (match["kind"] in {"bandwidth", "chop"} and low < 1):

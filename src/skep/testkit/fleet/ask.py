@@ -34,7 +34,13 @@ class Response:
 
 
 def ask(
-    url: str, path: str, body: Any = None, *, method: str | None = None, token: str = "", within_s: float = ASK_S_MAX
+    url: str,
+    path: str,
+    body: Any = None,
+    *,
+    method: str | None = None,
+    token: str = "",
+    within_s: float = ASK_S_MAX,
 ) -> Response:
     """Send one request, JSON both ways; any status is an answer. Raises: OSError when nobody answers."""
     data = None if body is None else json.dumps(body).encode()

@@ -26,21 +26,39 @@ MARK = "LC_SKEP_LAB"
 class Daemon:
     """A running daemon. `report` is what it said when it was ready."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, report_fd: int, alive_fd: int) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], log: Path, report_fd: int, alive_fd: int
+    ) -> None:
         self.name, self.process, self.log = name, process, log
         self._alive_fd = alive_fd
         self.report: dict[str, Any] = self._ready(report_fd)
 
     @classmethod
     def start(
-        cls, name: str, argv: Sequence[str], *, log: Path, mark: str, guard: Guard | None = None, env: Mapping[str, str] | None = None
+        cls,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log: Path,
+        mark: str,
+        guard: Guard | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> "Daemon":
         """Start `skep ARGV…` and wait until it reports. Raises: HarnessError with the log's tail."""
         read_fd, write_fd = os.pipe()
         watched_fd, alive_fd = os.pipe()
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "skep.cli.main", *argv, "--report-fd", str(write_fd), "--exit-with-fd", str(watched_fd)],
+                [
+                    sys.executable,
+                    "-m",
+                    "skep.cli.main",
+                    *argv,
+                    "--report-fd",
+                    str(write_fd),
+                    "--exit-with-fd",
+                    str(watched_fd),
+                ],
                 env={**os.environ, MARK: mark, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -80,7 +98,9 @@ class Daemon:
             code = self.process.wait(within_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise HarnessError(f"{self.name} did not stop within {within_s:g} s:\n{self.log_tail()}") from None
+            raise HarnessError(
+                f"{self.name} did not stop within {within_s:g} s:\n{self.log_tail()}"
+            ) from None
         self._let_go()
         return code
 
@@ -106,13 +126,17 @@ class Daemon:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         self.kill()
-                        raise WorkerReadyTimeout(f"{self.name} was not ready in {READY_S_MAX:g} s:\n{self.log_tail()}") from None
+                        raise WorkerReadyTimeout(
+                            f"{self.name} was not ready in {READY_S_MAX:g} s:\n{self.log_tail()}"
+                        ) from None
                     time.sleep(0.01)
                     continue
                 if not chunk:
                     code = self.process.wait(STOP_S_MAX)
                     self._let_go()
-                    raise HarnessError(f"{self.name} ended with {code} before it was ready:\n{self.log_tail()}")
+                    raise HarnessError(
+                        f"{self.name} ended with {code} before it was ready:\n{self.log_tail()}"
+                    )
                 line += chunk
         finally:
             os.close(fd)

@@ -44,13 +44,18 @@ class HubFile:
         return ""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = False
+    hub: "FakeHub"
+
+
 class FakeHub:
     """Serves until it is closed."""
 
     def __init__(self) -> None:
         self.files: dict[str, HubFile] = {}
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = False
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.hub = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="skep-hub")
         self._thread.start()
 
@@ -72,64 +77,64 @@ class FakeHub:
         self._thread.join()
 
 
-def _handler(hub: FakeHub) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 10
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """One connection. `server` is ours, and knows the hub."""
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing: `requests` of the file has it."""
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    timeout = 10
 
-        def do_HEAD(self) -> None:
-            self._serve(with_body=False)
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: `requests` of the file has it."""
 
-        def do_GET(self) -> None:
-            self._serve(with_body=True)
+    def do_HEAD(self) -> None:
+        self._serve(with_body=False)
 
-        def _serve(self, *, with_body: bool) -> None:
-            file = hub.files.get(self.path.strip("/"))
-            if file is None:
-                self._answer(404)
-                return
-            asked = self.headers.get("range", "")
-            file.requests.append(f"{self.command} {asked}".strip())
-            fault = file.next_fault() if with_body else ""
-            if fault == "unavailable":
-                self._answer(503, {"retry-after": "1"})
-                return
-            if asked and fault == "refused_range":
-                self._answer(416, {"content-range": f"bytes */{len(file.data)}"})
-                return
-            start = int(asked.removeprefix("bytes=").split("-")[0]) if asked.startswith("bytes=") else 0
-            data = file.data[::-1] if fault == "wrong_bytes" else file.data
-            self._send(file, data[start:], start=start if asked else None, fault=fault, with_body=with_body)
+    def do_GET(self) -> None:
+        self._serve(with_body=True)
 
-        def _send(self, file: HubFile, data: bytes, *, start: int | None, fault: str, with_body: bool) -> None:
-            self.send_response(200 if start is None else 206)
-            if start is not None:
-                self.send_header("content-range", f"bytes {start}-{len(file.data) - 1}/{len(file.data)}")
-            self.send_header("content-length", str(len(data)))
-            self.send_header("accept-ranges", "bytes")
-            self.send_header("etag", f'"{file.sha256[:16]}"')
-            self.end_headers()
-            if not with_body:
-                return
-            stop = len(data) // 2 if fault == "truncated" else len(data)
-            pause_s = file.delay_s / max(1, len(data) // CHUNK_BYTES)
-            try:
-                for offset in range(0, stop, CHUNK_BYTES):
-                    self.wfile.write(data[offset : min(stop, offset + CHUNK_BYTES)])
-                    time.sleep(pause_s)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
-            if fault == "truncated":
-                self.close_connection = True
+    def _serve(self, *, with_body: bool) -> None:
+        file = self.server.hub.files.get(self.path.strip("/"))
+        if file is None:
+            self._answer(404)
+            return
+        asked = self.headers.get("range", "")
+        file.requests.append(f"{self.command} {asked}".strip())
+        fault = file.next_fault() if with_body else ""
+        if fault == "unavailable":
+            self._answer(503, {"retry-after": "1"})
+            return
+        if asked and fault == "refused_range":
+            self._answer(416, {"content-range": f"bytes */{len(file.data)}"})
+            return
+        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked.startswith("bytes=") else 0
+        data = file.data[::-1] if fault == "wrong_bytes" else file.data
+        self._send(file, data[start:], start=start if asked else None, fault=fault, with_body=with_body)
 
-        def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in (headers or {}).items():
-                self.send_header(name, value)
-            self.send_header("content-length", "0")
-            self.end_headers()
+    def _send(self, file: HubFile, data: bytes, *, start: int | None, fault: str, with_body: bool) -> None:
+        self.send_response(200 if start is None else 206)
+        if start is not None:
+            self.send_header("content-range", f"bytes {start}-{len(file.data) - 1}/{len(file.data)}")
+        self.send_header("content-length", str(len(data)))
+        self.send_header("accept-ranges", "bytes")
+        self.send_header("etag", f'"{file.sha256[:16]}"')
+        self.end_headers()
+        if not with_body:
+            return
+        stop = len(data) // 2 if fault == "truncated" else len(data)
+        pause_s = file.delay_s / max(1, len(data) // CHUNK_BYTES)
+        try:
+            for offset in range(0, stop, CHUNK_BYTES):
+                self.wfile.write(data[offset : min(stop, offset + CHUNK_BYTES)])
+                time.sleep(pause_s)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        if fault == "truncated":
+            self.close_connection = True
 
-    return Handler
+    def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("content-length", "0")
+        self.end_headers()

@@ -62,7 +62,12 @@ class Lab:
 
     def start_queen(self, **settings: Any) -> Daemon:
         """Start a queen with a store of its own."""
-        values = {"bind": "127.0.0.1:0", "admin_bind": "127.0.0.1:0", "store": f"sqlite:{self.folder / 'queen.db'}", **settings}
+        values = {
+            "bind": "127.0.0.1:0",
+            "admin_bind": "127.0.0.1:0",
+            "store": f"sqlite:{self.folder / 'queen.db'}",
+            **settings,
+        }
         path = self.folder / "queen.toml"
         path.write_text("[queen]\n" + _pairs(values), encoding="utf-8")
         return self._start("queen", ["queen", "--config", str(path)], {})
@@ -110,7 +115,9 @@ class Lab:
         number = sum(each.name.startswith(kind) for each in self.daemons)
         name = f"{kind}-{number}" if number else kind
         home = {"SKEP_HOME": str(self.folder / "home"), **env}
-        daemon = Daemon.start(name, argv, log=self.logs / f"{name}.log", mark=self.mark, guard=self.guard, env=home)
+        daemon = Daemon.start(
+            name, argv, log=self.logs / f"{name}.log", mark=self.mark, guard=self.guard, env=home
+        )
         self.daemons.append(daemon)
         return daemon
 

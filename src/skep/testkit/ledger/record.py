@@ -10,7 +10,11 @@ def resource_record(scenario: str, phase: str) -> ResourceRecord:
     """What this process holds now, as a record of the bundle."""
     held = take()
     ports = listening_ports()
-    inodes = {target.removeprefix("socket:[").removesuffix("]") for _, target in held.fds if target.startswith("socket:")}
+    inodes = {
+        target.removeprefix("socket:[").removesuffix("]")
+        for _, target in held.fds
+        if target.startswith("socket:")
+    }
     return ResourceRecord(
         scenario=scenario,
         phase=phase,

@@ -3,6 +3,8 @@
 `pool-managerd` is an alias of `hive` in the steps. The fixture `world` holds what they share.
 """
 
+# ruff: noqa: F403 - pytest-bdd finds steps by the names that a star brings
+
 from skep.testkit.steps.background import *
 from skep.testkit.steps.gateway import *
 from skep.testkit.steps.gpu import *

@@ -20,9 +20,16 @@ def complete(world: World, prompt: str, model: str) -> None:
 @when(parsers.parse('I stream a chat with model "{model}" through the gateway'))
 def stream_chat(world: World, model: str) -> None:
     """Read a stream to its end."""
-    body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8, "stream": True}
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 8,
+        "stream": True,
+    }
     request = urllib.request.Request(  # noqa: S310 - ours
-        f"{_gateway(world)}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+        f"{_gateway(world)}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"content-type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310 - ours
         world.last_response = Response(reply.status, reply.read().decode(), dict(reply.headers))

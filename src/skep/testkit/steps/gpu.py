@@ -36,7 +36,11 @@ def ask_devices(world: World) -> None:
     world.seen["devices"] = world.ask("/v2/devices").body["devices"]
 
 
-@when(parsers.re(r'I declare pool "(?P<pool_id>[^"]+)" with model "(?P<model>[^"]+)" on devices "(?P<mask>[^"]*)"'))
+@when(
+    parsers.re(
+        r'I declare pool "(?P<pool_id>[^"]+)" with model "(?P<model>[^"]+)" on devices "(?P<mask>[^"]*)"'
+    )
+)
 def declare_on(world: World, pool_id: str, model: str, mask: str) -> None:
     """Declare a pool on a mask; whether it is accepted is for the next step."""
     world.declare(pool_id, model, devices=mask)
@@ -82,7 +86,9 @@ def runs_on(world: World, pool_id: str, ids: str) -> None:
 def memory_in_use(world: World, index: int, more: str) -> None:
     """Wait until a device holds some memory of ours, or none. `more` is "some" or "no"."""
     found = world.lab.until(
-        lambda: each if bool((each := _device(world, index))["memory_used_bytes"]) == (more == "some") else None,
+        lambda: (
+            each if bool((each := _device(world, index))["memory_used_bytes"]) == (more == "some") else None
+        ),
         what=f"GPU {index} has {more} memory in use",
     )
     assert bool(found["memory_used_bytes"]) == (more == "some")

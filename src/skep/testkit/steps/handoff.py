@@ -66,7 +66,9 @@ def malformed_handoff(world: World) -> None:
 @when("the hive is killed")
 def hive_killed(world: World) -> None:
     """SIGKILL the hive; its workers live on."""
-    world.seen["before"] = {each["pid"]: each for pool in world.marks for each in world.pool(pool)["replicas"]}
+    world.seen["before"] = {
+        each["pid"]: each for pool in world.marks for each in world.pool(pool)["replicas"]
+    }
     world.running_hive().kill()
 
 

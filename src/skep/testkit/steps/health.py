@@ -52,7 +52,9 @@ def worker_replaced(world: World, pool_id: str, reason: str) -> None:
     found = world.until_pool(
         pool_id,
         lambda pool: any(
-            each["replica_id"] == lost["replica_id"] and each["state"] == "ready" and each["pid"] != lost["pid"]
+            each["replica_id"] == lost["replica_id"]
+            and each["state"] == "ready"
+            and each["pid"] != lost["pid"]
             for each in pool["replicas"]
         ),
         what="has replaced its worker",
@@ -78,7 +80,8 @@ def verdict_reason(world: World, pool_id: str, reason: str) -> None:
 def backoff_grows(world: World, pool_id: str) -> None:
     """Wait for three verdicts; hold that each delay is about double the one before, from about 1 s, ±10 %."""
     verdicts = world.lab.until(
-        lambda: found if len(found := _verdicts(world, pool_id)) >= 3 else None, what=f"{pool_id} failed three times"
+        lambda: found if len(found := _verdicts(world, pool_id)) >= 3 else None,
+        what=f"{pool_id} failed three times",
     )
     delays = [each["delay_s"] for each in verdicts[:3]]
     expected = [1.0, 2.0, 4.0]
@@ -99,7 +102,10 @@ def device_backoff(world: World, pool_id: str) -> None:
 def storm_opens(world: World, pool_id: str) -> None:
     """Wait for the storm's verdict; hold that it counts and that a replica is held."""
     found = world.until_pool(
-        pool_id, lambda pool: any(each["state"] == "held" for each in pool["replicas"]), what="holds a replica", within_s=90
+        pool_id,
+        lambda pool: any(each["state"] == "held" for each in pool["replicas"]),
+        what="holds a replica",
+        within_s=90,
     )
     storms = [each for each in _verdicts(world, pool_id) if each["is_storm"]]
     assert storms, _verdicts(world, pool_id)
@@ -112,7 +118,11 @@ def storm_opens(world: World, pool_id: str) -> None:
 def tries_again(world: World, pool_id: str) -> None:
     """Hold that a reset starts a replica without waiting for the breaker."""
     started = world.lab.until(
-        lambda: [each for each in world.events(pool_id, kind="replica") if each["facts"].get("event") in {"reset", "spawned"}],
+        lambda: [
+            each
+            for each in world.events(pool_id, kind="replica")
+            if each["facts"].get("event") in {"reset", "spawned"}
+        ],
         what=f"{pool_id} tries again",
         within_s=10,
     )

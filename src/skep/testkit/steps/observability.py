@@ -6,7 +6,17 @@ from pytest_bdd import parsers, then
 
 from skep.testkit.world import World
 
-LOG_FIELDS = {"pool_id", "engine", "engine_version", "device_mask", "model", "node_id", "instance", "level", "at"}
+LOG_FIELDS = {
+    "pool_id",
+    "engine",
+    "engine_version",
+    "device_mask",
+    "model",
+    "node_id",
+    "instance",
+    "level",
+    "at",
+}
 
 
 @then(
@@ -15,7 +25,9 @@ LOG_FIELDS = {"pool_id", "engine", "engine_version", "device_mask", "model", "no
 )
 def metric_of_pool(world: World, name: str, pool_id: str, value: float) -> None:
     """Wait for a value of a pool's series."""
-    world.lab.until(lambda: world.metric(name, pool_id=pool_id) == value, what=f"{name} of {pool_id} is {value:g}")
+    world.lab.until(
+        lambda: world.metric(name, pool_id=pool_id) == value, what=f"{name} of {pool_id} is {value:g}"
+    )
     assert world.metric(name, pool_id=pool_id) == value
 
 
@@ -37,7 +49,9 @@ def metric_above(world: World, name: str, value: float) -> None:
 @then(parsers.parse('the metric "{name}" of device "{device_id}" should become {value:g}'))
 def metric_of_device(world: World, name: str, device_id: str, value: float) -> None:
     """Wait for a value of a device's series."""
-    world.lab.until(lambda: world.metric(name, device_id=device_id) == value, what=f"{name} of {device_id} is {value:g}")
+    world.lab.until(
+        lambda: world.metric(name, device_id=device_id) == value, what=f"{name} of {device_id} is {value:g}"
+    )
     assert world.metric(name, device_id=device_id) == value
 
 

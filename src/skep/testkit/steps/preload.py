@@ -25,7 +25,11 @@ def preload_with_model(world: World, pool_id: str, model: str) -> None:
     assert_status(world.act(pool_id, "preload"), 202)
 
 
-@when(parsers.parse('I preload pool "{pool_id}" with model "{model}" that unloads after {seconds:g} idle seconds'))
+@when(
+    parsers.parse(
+        'I preload pool "{pool_id}" with model "{model}" that unloads after {seconds:g} idle seconds'
+    )
+)
 def preload_with_ttl(world: World, pool_id: str, model: str, seconds: float) -> None:
     """Declare a pool that scales to zero, and load it."""
     assert_status(world.declare(pool_id, model, ttl_s=seconds), 202)
@@ -89,8 +93,12 @@ def pool_went_through(world: World, pool_id: str, states: str) -> None:
 def not_ready_early(world: World, pool_id: str) -> None:
     """Hold the order of events: a replica proved itself, and only then was the pool ready."""
     events = world.events(pool_id)
-    proved = next(each["id"] for each in events if each["kind"] == "replica" and each["facts"].get("event") == "proved")
-    ready = next(each["id"] for each in events if each["kind"] == "pool" and each["facts"]["state"] == "ready")
+    proved = next(
+        each["id"] for each in events if each["kind"] == "replica" and each["facts"].get("event") == "proved"
+    )
+    ready = next(
+        each["id"] for each in events if each["kind"] == "pool" and each["facts"]["state"] == "ready"
+    )
     assert proved < ready, f"ready at event {ready}, proved only at {proved}"
 
 
@@ -120,7 +128,9 @@ def hive_is_ready(world: World) -> None:
 @then(parsers.parse('pool "{pool_id}" should never have started a process'))
 def never_spawned(world: World, pool_id: str) -> None:
     """Hold that nothing was spawned: a refusal came before."""
-    spawned = [each for each in world.events(pool_id, kind="replica") if each["facts"].get("event") == "spawned"]
+    spawned = [
+        each for each in world.events(pool_id, kind="replica") if each["facts"].get("event") == "spawned"
+    ]
     assert not spawned, spawned
     assert world.lab.worker_pids() == []
 
@@ -149,7 +159,9 @@ def drain_cancelled(world: World, pool_id: str, jobs: int) -> None:
 def reload_outcome(world: World, pool_id: str, outcome: str) -> None:
     """Wait for the outcome of the reload."""
     found = world.until_pool(
-        pool_id, lambda pool: (pool["last_reload"] or {}).get("outcome") == outcome, what=f"tells a reload {outcome}"
+        pool_id,
+        lambda pool: (pool["last_reload"] or {}).get("outcome") == outcome,
+        what=f"tells a reload {outcome}",
     )
     assert found["last_reload"]["outcome"] == outcome
 

@@ -79,7 +79,9 @@ def assert_downloaded(world: World, name: str) -> None:
     wanted = file.sha256
 
     def is_there() -> bool:
-        return any(path.stat().st_size == len(file.data) and _sha256(path) == wanted for path in _cached(world))
+        return any(
+            path.stat().st_size == len(file.data) and _sha256(path) == wanted for path in _cached(world)
+        )
 
     world.lab.until(is_there, what=f"the model {name} is in the cache")
     assert any(each.startswith("GET") for each in file.requests), file.requests

@@ -39,7 +39,9 @@ def hive_stops(world: World) -> None:
 def queen_lists(world: World, node_id: str, state: str) -> None:
     """Wait until the queen's list has the node in this state."""
     found = world.lab.until(
-        lambda: next((each for each in _nodes(world) if each["node_id"] == node_id and each["state"] == state), None),
+        lambda: next(
+            (each for each in _nodes(world) if each["node_id"] == node_id and each["state"] == state), None
+        ),
         what=f"the queen lists {node_id} as {state}",
     )
     assert found["node_id"] == node_id
@@ -49,14 +51,15 @@ def queen_lists(world: World, node_id: str, state: str) -> None:
 @then(parsers.parse('the queen should not list node "{node_id}"'))
 def queen_lists_not(world: World, node_id: str) -> None:
     """Wait until the queen's list has the node no more."""
-    world.lab.until(lambda: node_id not in [each["node_id"] for each in _nodes(world)], what=f"{node_id} is not listed")
+    world.lab.until(
+        lambda: node_id not in [each["node_id"] for each in _nodes(world)], what=f"{node_id} is not listed"
+    )
     assert node_id not in [each["node_id"] for each in _nodes(world)]
 
 
 @then(parsers.parse('the queen should know pool "{pool_id}" of node "{node_id}" as "{state}"'))
 def queen_knows_pool(world: World, pool_id: str, node_id: str, state: str) -> None:
     """Wait until the queen has heard of a pool's state, without waiting for the next beat."""
-
     assert world.queen is not None, "no queen was started"
     admin = world.queen.url
 
@@ -74,7 +77,11 @@ def no_token(world: World) -> None:
     assert world.queen is not None
     tokens = [each["token"] for each in world.lab.handoffs().values()]
     assert tokens, "no worker was handed over"
-    shown = ask(world.queen.url, "/v2/nodes").text + world.queen.log.read_text() + world.running_hive().log.read_text()
+    shown = (
+        ask(world.queen.url, "/v2/nodes").text
+        + world.queen.log.read_text()
+        + world.running_hive().log.read_text()
+    )
     assert not [token for token in tokens if token in shown]
 
 
@@ -90,7 +97,8 @@ def hive_registered(world: World, registered: str) -> None:
     """Wait until the hive itself says so. `registered` is "registered" or "not registered"."""
     wanted = registered == "registered"
     found = world.lab.until(
-        lambda: True if world.ask("/v2/state").body["registered"] is wanted else None, what=f"the hive is {registered}"
+        lambda: True if world.ask("/v2/state").body["registered"] is wanted else None,
+        what=f"the hive is {registered}",
     )
     assert found
 

@@ -17,7 +17,7 @@ from skep.wire.events import Error
 
 
 @given("a worker is running", target_fixture="worker_seen")
-def worker_is_running(worker: WorkerHarness) -> dict[str, Any]:
+def worker_is_running(worker: WorkerHarness) -> dict[str, Any]:  # noqa: ARG001 - the fixture starts it
     """Use the fixture's worker; return what the steps remember."""
     return {}
 
@@ -29,7 +29,7 @@ async def execute(worker: WorkerHarness, worker_seen: dict[str, Any], prompt: st
     worker_seen["runs"] = [*worker_seen.get("runs", []), await collect_sse_events(stream)]
 
 
-@when(parsers.parse('I start a job of {count:d} tokens and cancel it after its first token'))
+@when(parsers.parse("I start a job of {count:d} tokens and cancel it after its first token"))
 async def start_and_cancel(worker: WorkerHarness, worker_seen: dict[str, Any], count: int) -> None:
     """Begin a long job, wait for its first token, cancel it by its id."""
     request = make_request("Once", max_tokens=count)
@@ -107,6 +107,8 @@ def names_mistakes(worker_seen: dict[str, Any], status: int) -> None:
 @then("the worker should refuse new jobs")
 async def refuses(worker: WorkerHarness) -> None:
     """Hold that a job is refused, with a status that tells to try elsewhere."""
-    response = await worker.client.request("POST", "/execute", json={"job_id": "late", "prompt": "x", "max_tokens": 1})
+    response = await worker.client.request(
+        "POST", "/execute", json={"job_id": "late", "prompt": "x", "max_tokens": 1}
+    )
     async with response:
         assert response.status in {429, 503}, await response.text()

@@ -269,3 +269,25 @@ def test_the_admin_token_is_asked_for(tmp_path, start_queen):
     daemon = start_queen("--token-file", str(token))
     assert asyncio.run(ask(daemon.admin)) == [401, 401, 200, 200]
     assert "correct" not in daemon.log.read_text()
+
+
+async def test_a_gateway_off_loopback_answers_to_keys_alone(start_queen, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("correct horse")
+    queen = start_queen("--bind", "0.0.0.0:0", "--token-file", str(token))
+    gateway = queen.gateway.replace("0.0.0.0", "127.0.0.1")
+    async with aiohttp.ClientSession() as session:
+        for headers in ({}, {"authorization": "Bearer correct horse"}):
+            async with session.get(f"{gateway}/v1/models", headers=headers) as answer:
+                assert answer.status == 401
+        async with session.post(
+            f"{queen.admin}/v2/keys", json={"name": "x"}, headers={"authorization": "Bearer correct horse"}
+        ) as answer:
+            key = (await answer.json())["key"]
+        async with asyncio.timeout(10):
+            while True:
+                async with session.get(
+                    f"{gateway}/v1/models", headers={"authorization": f"Bearer {key}"}
+                ) as answer:
+                    if answer.status == 200:
+                        break

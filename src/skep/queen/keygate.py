@@ -93,6 +93,13 @@ class KeyGate:
                 used=used,
             )
 
+    def set_used(self, key_id: str, used: Usage) -> None:
+        """Take over what the store has counted for a key at all queens; what waits to be written comes on top."""
+        account = self._accounts.get(key_id)
+        if account is not None:
+            pending = self._pending.get(key_id)
+            account.used = used.plus(pending) if pending else used
+
     @property
     def is_open(self) -> bool:
         """True while anybody may ask without a key."""

@@ -94,13 +94,16 @@ class State:
             self._unwritten.discard(node_id)
 
     def _changed(self, touched: frozenset[str]) -> None:
-        if any(key.startswith((keys.PREFIX, keys.USAGE)) for key in touched):
+        if any(key.startswith(keys.PREFIX) for key in touched):
             self._gate.set_keys(self._keys())
         if any(key.startswith(QUEENS) for key in touched):
             self._forwarder.set_peers(tuple(self.records(QUEENS, QueenRecord)))
         if LEADER in touched and LEADER not in self.mirror.items:
             self.membership.poke()
         for key in touched:
+            if key.startswith(keys.USAGE) and (item := self.mirror.items.get(key)) is not None:
+                used = msgspec.json.decode(item.value, type=Usage)
+                self._gate.set_used(key.removeprefix(keys.USAGE), used)
             if key.startswith(CORDONS):
                 self._cordon_known(key.removeprefix(CORDONS))
             if key.startswith(NODES) and (item := self.mirror.items.get(key)) is not None:

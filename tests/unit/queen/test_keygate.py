@@ -187,3 +187,15 @@ async def test_the_queens_own_token_opens_and_is_not_counted(store, time):
     gate.leave(visitor, used())
     await gate.flush(store)
     assert (await store.list("usage/")).items == ()
+
+
+async def test_what_other_queens_counted_comes_on_top_of_what_waits_here(store, time):
+    gate, text = await gate_with(store, time, limits=Limits(tokens_total=100))
+    visitor = gate.visitor(text)
+    gate.enter(visitor, "m")
+    gate.leave(visitor, used(tokens_in=10))
+    gate.set_used(visitor.key_id, Usage(tokens_in=80))
+    gate.enter(visitor, "m")
+    gate.leave(visitor, used(tokens_in=10))
+    with pytest.raises(RateLimited, match="all of its"):
+        gate.enter(visitor, "m")

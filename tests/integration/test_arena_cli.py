@@ -185,3 +185,13 @@ def test_two_processes_with_one_seed_leave_the_same_bytes(
         assert skep(folder, *arguments).returncode in (0, 1)
     first, second = ((folder / f"w{number}/runs/step.jsonl").read_bytes() for number in "12")
     assert first.replace(b"w1/", b"w2/") == second
+
+
+def test_every_decision_is_explained(folder: Path) -> None:
+    decisions = json.loads(skep(folder, "explain", "demo.msgpack", "--json").stdout)
+    assert [one["outcome"] for one in decisions].count("scheduled") == 2
+    (waiting,) = [one for one in decisions if one["outcome"] == "unschedulable"]
+    assert {one["plugin"] for one in waiting["rejections"].values()} == {"NodeResourcesFit"}
+    text = skep(folder, "explain", "demo.msgpack").stdout
+    assert "0/2 nodes are available" in text
+    assert "Insufficient cpu" in text

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from skep.cli.arena_bench import bench, report, sweep, train
+from skep.cli.arena_explain import explain
 from skep.cli.arena_fleet import calibrate, fleet
 from skep.cli.arena_options import (
     BundleOption,
@@ -54,6 +55,7 @@ app.command("train")(train)
 app.command("bench")(bench)
 app.command("sweep")(sweep)
 app.command("report")(report)
+app.command("explain")(explain)
 app.command("fleet")(fleet)
 app.command("calibrate")(calibrate)
 

@@ -264,12 +264,20 @@ def probe_health(port: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with socket.create_connection(("127.0.0.1", port)) as link:
         while True:
-            begun = time.perf_counter()
+            begun, reply = time.perf_counter(), b""
             link.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
-            if not link.recv(65536):
-                return
+            while not is_whole(reply):
+                if not (chunk := link.recv(65536)):
+                    return
+                reply += chunk
             print((time.perf_counter() - begun) * 1e3, flush=True)
             time.sleep(0.005)
+
+
+def is_whole(reply: bytes) -> bool:
+    """True when a response with a content length is complete."""
+    head, end, body = reply.partition(b"\r\n\r\n")
+    return bool(end) and len(body) >= int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
 
 
 def in_turn(rounds: int) -> Iterator[tuple[int, int]]:

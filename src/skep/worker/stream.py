@@ -130,7 +130,7 @@ async def _pump_one(
             if isinstance(last, Finished):
                 return
             now = clock()
-            if now - written_at < GATHER_S:
+            if now - written_at < GATHER_S and not job.is_over:
                 # Tokens come faster than anybody reads: let some gather. On a common beat, so that the loop takes
                 # the interpreter from the engine once for all jobs.
                 await asyncio.sleep(GATHER_S - now % GATHER_S)

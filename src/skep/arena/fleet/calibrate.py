@@ -23,9 +23,11 @@ from skep.web.client import make_client
 from skep.wire.sse import SseParser
 
 FIRST_TOKEN: Final = 5
-REPEATS: Final = 3
+REPEATS: Final = 5
+SHORT_TOKENS: Final = 8
+STEP_S_MIN: Final = 1e-6
 READY_S_MAX: Final = 60.0
-CHECK_LOAD: Final = 0.6
+CHECK_LOAD: Final = 0.4
 """The share of its capacity at which a worker's model is checked."""
 
 
@@ -126,25 +128,34 @@ async def _prompts(prober: Prober, context: int) -> tuple[float, float]:
     points = []
     for length in lengths:
         found = [await prober.ask(length, 1) for _ in range(REPEATS)]
-        points.append((length, min(timing.first_s for timing in found)))
+        points.append((length, float(np.median([timing.first_s for timing in found]))))
     slope, offset = np.polyfit([x for x, _ in points], [y for _, y in points], 1)
     return max(float(offset), 0.0), max(float(slope), 0.0)
 
 
+async def _together(prober: Prober, company: int, output_tokens: int) -> float:
+    """Return the median seconds to the end of so many requests at a time."""
+    seconds: list[float] = []
+    for _ in range(REPEATS):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(prober.ask(SHORT_TOKENS, output_tokens)) for _ in range(company)]
+        seconds += [task.result().done_s for task in tasks]
+    return float(np.median(seconds))
+
+
 async def _company(prober: Prober, slots: int, output_tokens: int) -> tuple[float, float]:
-    """Return (seconds per step, seconds per sequence in it), fitted over how many decode at a time."""
+    """Return (seconds per step, seconds per sequence in it), fitted over how many decode at a time.
+
+    A step is the difference between long and short answers, so that it does not matter when tokens are seen.
+    """
     points = []
     for company in range(1, slots + 1):
-        for _ in range(REPEATS):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(prober.ask(8, output_tokens)) for _ in range(company)]
-            found = [task.result() for task in tasks]
-            step_s = [(one.done_s - one.first_s) / max(output_tokens - 1, 1) for one in found]
-            points.append((company, float(np.median(step_s))))
+        short_s, long_s = [await _together(prober, company, size) for size in (SHORT_TOKENS, output_tokens)]
+        points.append((company, max(long_s - short_s, 0.0) / (output_tokens - SHORT_TOKENS)))
     if slots == 1:
-        return float(np.median([y for _, y in points])), 0.0
+        return max(points[0][1], STEP_S_MIN), 0.0
     slope, offset = np.polyfit([x for x, _ in points], [y for _, y in points], 1)
-    return max(float(offset), 1e-6), max(float(slope), 0.0)
+    return max(float(offset), STEP_S_MIN), max(float(slope), 0.0)
 
 
 def check_load(target: Target, model: WorkerModel, count: int, seed: int) -> list[TracedRequest]:
@@ -207,7 +218,7 @@ async def calibrate(
     async with make_client(target.url, token=target.token, total_s=None, between_bytes_s=60.0) as client:
         prober = Prober(client, target, seed)
         await _ready(prober)
-        output_tokens = max(target.context // 4, 8)
+        output_tokens = max(target.context // 4, 2 * SHORT_TOKENS)
         step_s, sequence_s = await _company(prober, target.slots, output_tokens)
         before_s, prompt_token_s = await _prompts(prober, target.context)
         model = WorkerModel(

@@ -138,8 +138,8 @@ async def test_a_hundred_starts_and_a_hundred_failed_ones_leave_nothing():
         pass
     before = held()
     for _ in range(100):
-        async with await WorkerHarness.start("fake:a") as worker:
+        async with await WorkerHarness.start("fake:a", ready_s=60) as worker:
             await worker.health()
         with contextlib.suppress(WorkerSpawnFailed):
-            await WorkerHarness.start("fake:a?fail_load=insufficient_memory")
+            await WorkerHarness.start("fake:a?fail_load=insufficient_memory", ready_s=60)
     assert held() <= before + 1

@@ -18,7 +18,9 @@ from skep.errors.arena import TraceInvalid, TraceNotFound, UnsupportedTraceVersi
 
 def to_plain(trace: Trace) -> dict[str, Any]:
     """Return the whole trace as JSON can hold it; unknown top-level keys included."""
-    plain = {key: trace.decoded() if key == "events" else trace.section(key) for key in trace.keys}
+    plain: dict[str, Any] = {
+        key: trace.decoded() if key == "events" else trace.section(key) for key in trace.keys
+    }
     lifecycles = plain.get("pod_lifecycles")
     if lifecycles is not None:
         plain["pod_lifecycles"] = [

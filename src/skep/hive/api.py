@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Litestar, Request, Response, delete, get, post
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -55,6 +55,7 @@ ERRORS = {
     503: "Not now; later may work",
 }
 
+Hive = NamedDependency[Core]
 PoolId = Annotated[str, Parameter(description="The pool's id", pattern=ID_PATTERN, max_length=64)]
 Lines = Annotated[int, Parameter(ge=0, le=LINES_MAX, description="How many of the last lines")]
 
@@ -68,7 +69,7 @@ def _errors(*more: int) -> dict[int, ResponseSpec]:
 
 
 @get("/health", summary="Whether the daemon runs; needs no token", tags=["hive"])
-async def health(core: Core) -> HealthReply:
+async def health(core: Hive) -> HealthReply:
     """Answer at once, whatever else goes on."""
     return HealthReply(status="ok", version=__version__, instance=core.settings.instance)
 
@@ -82,33 +83,33 @@ async def health(core: Core) -> HealthReply:
         503: ResponseSpec(ReadyReply, description="Some do not", generate_examples=False),
     },
 )
-async def ready(core: Core) -> Response[ReadyReply]:
+async def ready(core: Hive) -> Response[ReadyReply]:
     """200 when they do, 503 with each one's cause when not."""
     waiting = core.waiting()
     return Response(ReadyReply(ready=not waiting, waiting=waiting), status_code=503 if waiting else 200)
 
 
 @get("/metrics", summary="Prometheus metrics", tags=["hive"], responses=_errors(), media_type="text/plain")
-async def metrics(core: Core) -> Response[bytes]:
+async def metrics(core: Hive) -> Response[bytes]:
     """Return the exposition."""
     return Response(core.metrics(), media_type=CONTENT_TYPE.decode())
 
 
 @get("/v2/devices", summary="The devices of this machine", tags=["devices"], responses=_errors(503))
-async def devices(core: Core) -> DeviceList:
+async def devices(core: Hive) -> DeviceList:
     """Looked at anew."""
     found = await core.node.inventory.refresh()
     return DeviceList(devices=found, cpu_cores=cores(), held=core.node.inventory.held())
 
 
 @get("/v2/state", summary="The whole node at a glance", tags=["hive"], responses=_errors())
-async def state(core: Core) -> StateReply:
+async def state(core: Hive) -> StateReply:
     """Devices, pools, and whether a queen knows of them."""
     return core.state()
 
 
 @get("/v2/pools", summary="Every pool", tags=["pools"], responses=_errors())
-async def pools(core: Core) -> PoolList:
+async def pools(core: Hive) -> PoolList:
     """By id."""
     return PoolList(pools=tuple(pool_view(one) for one in core.pools.ordered()))
 
@@ -120,7 +121,7 @@ async def pools(core: Core) -> PoolList:
     responses=_errors(403, 404, 409, 503),
     status_code=202,
 )
-async def declare(core: Core, data: JSONBody[DeclareRequest]) -> Accepted:
+async def declare(core: Hive, data: JSONBody[DeclareRequest]) -> Accepted:
     """Declaring the same again changes nothing; a changed declaration of a loaded pool takes effect by a reload."""
     wish = Wish.LOADED if data.preload else Wish.OFFLINE
     pool = await core.pools.declare(data.pool, generation=data.generation, wish=wish)
@@ -130,7 +131,7 @@ async def declare(core: Core, data: JSONBody[DeclareRequest]) -> Accepted:
 
 
 @get("/v2/pools/{pool_id:str}", summary="One pool", tags=["pools"], responses=_errors(404))
-async def pool(core: Core, pool_id: PoolId) -> PoolView:
+async def pool(core: Hive, pool_id: PoolId) -> PoolView:
     """State, last error with its cause, replicas, jobs, engine."""
     return pool_view(core.pools.get(pool_id))
 
@@ -142,7 +143,7 @@ async def pool(core: Core, pool_id: PoolId) -> PoolView:
     responses=_errors(404, 409, 503),
     status_code=202,
 )
-async def preload(core: Core, pool_id: PoolId) -> Accepted:
+async def preload(core: Hive, pool_id: PoolId) -> Accepted:
     """Idempotent: a pool that is loaded or loading goes on."""
     found = core.pools.get(pool_id)
     await found.preload()
@@ -156,7 +157,7 @@ async def preload(core: Core, pool_id: PoolId) -> Accepted:
     responses=_errors(404, 503),
     status_code=202,
 )
-async def drain(core: Core, pool_id: PoolId, data: JSONBody[DrainRequest | None] = None) -> Accepted:
+async def drain(core: Hive, pool_id: PoolId, data: JSONBody[DrainRequest | None] = None) -> Accepted:
     """Running jobs end by themselves until `deadline_ms`, then they are cancelled."""
     found = core.pools.get(pool_id)
     await found.drain((data or DrainRequest()).deadline_ms / 1000)
@@ -170,7 +171,7 @@ async def drain(core: Core, pool_id: PoolId, data: JSONBody[DrainRequest | None]
     responses=_errors(403, 404, 409, 503),
     status_code=202,
 )
-async def reload(core: Core, pool_id: PoolId, data: JSONBody[ReloadRequest | None] = None) -> Accepted:
+async def reload(core: Hive, pool_id: PoolId, data: JSONBody[ReloadRequest | None] = None) -> Accepted:
     """Beside the old one where memory allows; a failure restores the old one."""
     found = core.pools.get(pool_id)
     asked = data or ReloadRequest()
@@ -186,7 +187,7 @@ async def reload(core: Core, pool_id: PoolId, data: JSONBody[ReloadRequest | Non
     responses=_errors(404, 409, 503),
     status_code=202,
 )
-async def reset(core: Core, pool_id: PoolId) -> Accepted:
+async def reset(core: Hive, pool_id: PoolId) -> Accepted:
     """Close the breaker by hand."""
     found = core.pools.get(pool_id)
     await found.reset()
@@ -201,7 +202,7 @@ async def reset(core: Core, pool_id: PoolId) -> Accepted:
     status_code=202,
 )
 async def remove(
-    core: Core,
+    core: Hive,
     pool_id: PoolId,
     deadline_ms: Annotated[int, Parameter(ge=0, le=86_400_000)] = 30_000,
 ) -> Accepted:
@@ -216,7 +217,7 @@ async def remove(
     tags=["pools"],
     responses=_errors(404),
 )
-async def why(core: Core, pool_id: PoolId) -> WhyReply:
+async def why(core: Hive, pool_id: PoolId) -> WhyReply:
     """The last verdicts of the restart policy with their inputs, and the last fit."""
     return core.why(pool_id)
 
@@ -229,7 +230,7 @@ async def why(core: Core, pool_id: PoolId) -> WhyReply:
     media_type=EVENT_STREAM,
 )
 async def events(
-    core: Core,
+    core: Hive,
     pool_id: PoolId,
     request: Request[Any, Any, Any],
     follow: Annotated[bool, Parameter(description="false: what is kept, then end")] = True,
@@ -256,7 +257,7 @@ async def events(
     media_type=EVENT_STREAM,
 )
 async def pool_logs(
-    core: Core,
+    core: Hive,
     pool_id: PoolId,
     lines: Lines = LINES_DEFAULT,
     follow: Annotated[bool, Parameter(description="Go on with new lines")] = False,

@@ -225,3 +225,21 @@ CONTRASTS = """() => {
   }
   return found;
 }"""
+
+
+@pytest.mark.browser
+async def test_the_last_proof_bundles_are_shown(page, start_queen, tmp_path):
+    folder = tmp_path / "bundles" / "bdd" / "run-1"
+    folder.mkdir(parents=True)
+    told = {"generated_by": "skep", "format": 1, "kind": "bdd", "run_id": "run-1", "complete": True}
+    told |= {"outcome": "passed", "started_at": 1_700_000_000.0, "counts": {"passed": 7}}
+    (folder / "metadata.json").write_text(json.dumps(told))
+    broken = tmp_path / "bundles" / "bdd" / "run-2"
+    broken.mkdir()
+    (broken / "metadata.json").write_text("{")
+    config = tmp_path / "skep.toml"
+    config.write_text(f"[queen]\nproofs = {json.dumps(str(tmp_path / 'bundles'))}\n")
+    queen = start_queen("--config", str(config))
+    await page.goto(queen.admin)
+    await page.wait_for_selector("#proofs .card:has-text('run-1') .state:text('passed')")
+    assert await page.locator("#proofs .card").count() == 1

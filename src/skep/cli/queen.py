@@ -89,6 +89,7 @@ def queen(
         host_names=(*settings.host_names, gateway_at[0], admin_at[0]),
         certificate=(settings.tls_cert, settings.tls_key) if settings.tls_cert else None,
         record_trace=settings.record_trace,
+        proofs=settings.proofs,
         spans_endpoint=endpoint_of(os.environ),
     )
     logs.configure("queen")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from skep.errors.web import Unauthorized
 from skep.queen.adminauth import COOKIE, SESSION_S_MAX, Sessions, session_of
 from skep.queen.core import Core
 from skep.queen.overview import Overview, overview
+from skep.queen.proofs import ProofView, newest
 from skep.wire.sse import encode_comment, encode_event
 
 EVERY_S, SETTLE_S = 1.0, 0.1
@@ -140,8 +142,14 @@ async def try_model(core: Core, request: Request[Any, Any, Any]) -> Response[Any
     return Stream(_passed(answer), status_code=answer.status, media_type=kind)
 
 
+@get("/v2/proofs", summary="The newest proof bundles", tags=["queen"])
+async def proofs(core: Core) -> list[ProofView]:
+    """From the folder that the queen was told; none when it was told none."""
+    return await asyncio.to_thread(newest, Path(core.proofs)) if core.proofs else []
+
+
 LOOK: list[Any] = [
-    index, script, style, session, login, logout, look, stream, logs, why, try_model
+    index, script, style, session, login, logout, look, stream, logs, why, try_model, proofs
 ]  # fmt: skip
 OPEN_ROUTES = frozenset(
     {

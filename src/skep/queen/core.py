@@ -77,7 +77,7 @@ class Core:
         self.audit: Audit | None = None
         self.client: aiohttp.ClientSession | None = None
         self.watchers = 0
-        self.gateway_url = ""
+        self.gateway_url = self.proofs = ""
         self.is_tls = False
         self.internal_token = secrets.token_urlsafe(32)
 

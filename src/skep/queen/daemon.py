@@ -60,6 +60,7 @@ class QueenOptions(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 5.0
     lost_for_good_s: float = LOST_FOR_GOOD_S
     record_trace: str = ""
+    proofs: str = ""
     spans_endpoint: str = ""
 
 
@@ -103,6 +104,7 @@ class Queen:
         waker = await stack.enter_async_context(Waker(options.token))
         self.core = core = Core(options.gateway, gate=gate, hosts=hosts, wake=waker.wake)
         core.gateway_url, core.is_tls = self.gateway_url, options.certificate is not None
+        core.proofs = options.proofs
         gate.add_internal(core.internal_token, "dashboard")
         core.client = await stack.enter_async_context(make_client(token=options.token or None, total_s=10.0))
         await self._listen(stack, core)

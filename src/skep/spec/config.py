@@ -21,7 +21,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class QueenConfig(_Section, frozen=True, kw_only=True):
-    """`[queen]`: the orchestrator. `advertise`: the admin URL for other queens; `host_names`: names it is known by."""
+    """`[queen]`: the orchestrator. `advertise`: the admin URL for other queens; `host_names`: names it is known by; `proofs`: bundles to show."""
 
     bind: str = "127.0.0.1:8080"
     admin_bind: str = "127.0.0.1:8081"
@@ -33,6 +33,7 @@ class QueenConfig(_Section, frozen=True, kw_only=True):
     record_trace: str = ""
     advertise: str = ""
     host_names: tuple[str, ...] = ()
+    proofs: str = ".proof_bundle"
 
 
 class HiveConfig(_Section, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ function keyed(parent, items, keyOf, build, update) {
 const GiB = 1024 ** 3;
 const bytes = (count) => `${(count / GiB).toFixed(count >= 10 * GiB ? 0 : 1)} GiB`;
 const number = (value) => value == null ? "–" : value >= 100 ? value.toFixed(0) : value.toFixed(value >= 10 ? 1 : 2).replace(/\.?0+$/, "");
-const tone = { alive: "good", ready: "good", ok: "good", lost: "bad", left: "bad", unready: "bad", failed: "bad", offline: "warn", stopping: "bad" };
+const tone = { alive: "good", ready: "good", ok: "good", passed: "good", lost: "bad", left: "bad", unready: "bad", failed: "bad", offline: "warn", stopping: "bad" };
 const toneOf = (state) => tone[state] || "warn";
 
 function meter(share, label) {
@@ -164,6 +164,26 @@ async function showDetail(pool, what) {
   }
 }
 
+// ---- Proof bundles
+
+async function showProofs() {
+  const answer = await fetch("/v2/proofs");
+  if (!answer.ok) return;
+  const proofs = await answer.json();
+  $("proofs-part").hidden = proofs.length === 0;
+  keyed($("proofs"), proofs, (proof) => proof.folder,
+    (proof) => make("li", { class: "card" },
+      make("h3", {}, make("span", {}, `${proof.kind} ${proof.run_id}`), make("span", { class: "state" })),
+      make("p", { class: "quiet" }), make("p", { class: "quiet" })),
+    (card, proof) => {
+      const badge = card.children[0].children[1];
+      setText(badge, proof.outcome); setClass(badge, `state ${toneOf(proof.outcome)}`);
+      const counts = Object.entries(proof.counts).filter(([, count]) => count > 0).map(([what, count]) => `${count} ${what}`);
+      setText(card.children[1], `${new Date(proof.started_at * 1000).toLocaleString()}${counts.length ? ": " + counts.join(", ") : ""}`);
+      setText(card.children[2], proof.folder);
+    });
+}
+
 // ---- The stream of overviews
 
 let source = null;
@@ -203,7 +223,7 @@ async function start() {
   $("login").hidden = session.known;
   $("main").hidden = !session.known;
   $("logout").hidden = session.open || !session.known;
-  if (session.known) { if (source) source.close(); connect(); }
+  if (session.known) { if (source) source.close(); connect(); showProofs(); }
   else { setText($("status"), "log in"); setClass($("status"), "pill warn"); $("token").focus(); }
 }
 

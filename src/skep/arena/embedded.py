@@ -178,6 +178,7 @@ class EmbeddedCluster:
         """
         ready = pending = total = restarts = kills = 0
         reasons: dict[str, int] = {}
+        unschedulable: dict[int, int] = {}
         for pod in self.registry.pods_of(namespace, name):
             if pod.deleting:
                 continue
@@ -188,8 +189,13 @@ class EmbeddedCluster:
                 ready += 1
                 continue
             pending += pod.phase == Phase.PENDING
-            for reason in self._reasons(pod):
-                reasons[reason] = reasons.get(reason, 0) + 1
+            if pod.reason == "Unschedulable":
+                unschedulable[pod.cls] = unschedulable.get(pod.cls, 0) + 1
+            elif pod.reason:
+                reasons[pod.reason] = reasons.get(pod.reason, 0) + 1
+        for number, pods in unschedulable.items():
+            for reason in self.scheduler.reasons(self.cluster.classes[number]):
+                reasons[reason] = reasons.get(reason, 0) + pods
         return Observation(
             ready=ready,
             pending=pending,
@@ -199,11 +205,6 @@ class EmbeddedCluster:
             reasons=reasons,
             nodes=self.usage() if len(self.cluster.nodes) <= NODES_OBSERVED_MAX else (),
         )
-
-    def _reasons(self, pod: PodState) -> Iterable[str]:
-        if pod.reason != "Unschedulable":
-            return (pod.reason,) if pod.reason else ()
-        return self.scheduler.reasons(pod)
 
     def pod(self, namespace: str, name: str) -> PodState:
         """Return a pod's state. Raises: ObjectNotFound."""

@@ -18,7 +18,14 @@ from skep.arena.scheduler.classes import (
     PodClass,
     static_key,
 )
-from skep.arena.scheduler.plugins import DETAIL_SHIFT, FIT_CODE, PORTS_CODE, SCORE_MAX, UNRESOLVABLE
+from skep.arena.scheduler.plugins import (
+    DETAIL_SHIFT,
+    FIT_CODE,
+    PLUGIN_MASK,
+    PORTS_CODE,
+    SCORE_MAX,
+    UNRESOLVABLE,
+)
 from skep.arena.scheduler.statics import Statics
 from skep.arena.scheduler.table import NodeTable
 
@@ -84,6 +91,12 @@ def balanced_allocation(cls: PodClass, row: list[int], cap: list[int]) -> int:
     return int((1 - abs((cpu - memory) / 2)) * SCORE_MAX)
 
 
+def plugins_of(codes: Any) -> int:
+    """Return the mask of the filters that some verdicts name."""
+    seen = set(codes) if isinstance(codes, list) else set(codes.tolist())
+    return sum(1 << plugin for plugin in {code & PLUGIN_MASK for code in seen} if plugin)
+
+
 class Verdicts:
     """Codes and scores per slot, for every class of one shape.
 
@@ -95,6 +108,7 @@ class Verdicts:
         "_epoch",
         "_generation",
         "_had_images",
+        "_rejected",
         "_table",
         "balanced",
         "base",
@@ -110,6 +124,7 @@ class Verdicts:
         self.cls, self._table = cls, table
         self._generation = -1
         self._had_images = False
+        self._rejected: tuple[int, int] = (-1, 0)
         self._epoch = self._at = 0
         self.version = 0
         self.fitting = 0
@@ -127,6 +142,12 @@ class Verdicts:
             self._fill()
         elif self._at != len(table.journal):
             self._follow(table.journal)
+
+    def rejected_by(self) -> int:
+        """Return the mask of the filters that turn any node away."""
+        if self._rejected[0] != self.version:
+            self._rejected = (self.version, plugins_of(self.codes))
+        return self._rejected[1]
 
     def _start(self) -> None:
         table, key = self._table, static_key(self.cls.template)

@@ -7,9 +7,10 @@ from skep.arena.kubelet import Kubelet
 from skep.arena.objects import DisruptionBudget
 from skep.arena.scheduler.classes import PodClass
 from skep.arena.scheduler.explain import NO_NODES, Capture, Captures, reasons_of
+from skep.arena.scheduler.filters import plugins_of
 from skep.arena.scheduler.matching import selects
 from skep.arena.scheduler.placing import Nominated, Placement, Placer
-from skep.arena.scheduler.plugins import PLUGIN_MASK, Filter
+from skep.arena.scheduler.plugins import Filter
 from skep.arena.scheduler.preempt import Budget, Candidate, Preemptor
 from skep.arena.scheduler.queue import FLUSH_EVERY_US, Hint, SchedulingQueue
 from skep.arena.state import NOWHERE, US, PodState
@@ -144,26 +145,26 @@ class SchedulerLoop:
             capture.outcome, capture.node = "nominated", victims.node.spec.name
             capture.victims = tuple(f"{victim.namespace}/{victim.name}" for victim in victims.victims)
 
-    def reasons(self, pod: PodState) -> set[str]:
-        """Return, in the scheduler's words, why a pod fits nowhere as the cluster stands now."""
+    def reasons(self, cls: PodClass) -> list[str]:
+        """Return, in the scheduler's words, why such a pod fits nowhere as the cluster stands now."""
         cluster = self._cluster
         if cluster.table.stale:
             cluster.table.rebuild(cluster.nodes.values(), cluster.classes.values())
         if not len(cluster.table):
-            return {NO_NODES}
-        verdicts, codes = self.placer.codes(cluster.classes[pod.cls])
+            return [NO_NODES]
+        verdicts, codes = self.placer.codes(cls)
         kinds = set(codes) if isinstance(codes, list) else set(codes.tolist())
-        return {
+        found = {
             reason
             for code in kinds
             if code
             for reason in reasons_of(int(code), verdicts.statics.reasons, cluster.columns.names)
         }
+        return sorted(found)
 
     def _wait(self, pod: PodState, placement: Placement) -> None:
-        codes = placement.codes
-        seen = set(codes) if isinstance(codes, list) else set(codes.tolist())
-        rejected_by = sum(1 << plugin for plugin in {int(code) & PLUGIN_MASK for code in seen} if plugin)
+        verdicts, codes = placement.verdicts, placement.codes
+        rejected_by = verdicts.rejected_by() if codes is verdicts.codes else plugins_of(codes)
         now_us = self._cluster.timeline.now_us
         pod.reason = "Unschedulable"
         self.queue.wait(pod.uid, rejected_by or ALL_FILTERS, now_us, pod.attempts)

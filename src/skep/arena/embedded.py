@@ -10,7 +10,7 @@ from typing import Any, Final
 from skep.arena.cluster import Cluster
 from skep.arena.history import History, Sink
 from skep.arena.kubelet import Kubelet
-from skep.arena.manifests import identity, parse
+from skep.arena.manifests import controller_of, identity, parse
 from skep.arena.node_life import NodeLife
 from skep.arena.objects import Node, Parsed, Taint
 from skep.arena.observation import NodeUsage, Observation
@@ -82,9 +82,12 @@ class EmbeddedCluster:
         """Create an object, or bring it to what the manifest declares.
 
         `lifetimes_s` are how long the workload's pods run before they succeed, in turn (a trace's pod life cycles).
+        An object whose controller is here too is left to it: our own controllers make its like.
         Raises: InvalidManifest, InvalidQuantity, UnknownKind; the cluster is then unchanged.
         """
         found = parse(manifest) if isinstance(manifest, dict) else manifest
+        if isinstance(manifest, dict) and controller_of(manifest) in self.cluster.workload_uids:
+            return
         self.registry.apply(found, [int(seconds * US) for seconds in lifetimes_s])
         self._reconcile()
 

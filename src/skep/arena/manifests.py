@@ -253,6 +253,15 @@ def identity(manifest: dict[str, Any]) -> tuple[str, str, str]:
     return kind, "" if kind in UNNAMESPACED else namespace, name
 
 
+def controller_of(manifest: dict[str, Any]) -> tuple[str, str, str] | None:
+    """Return kind, namespace and name of the object that controls this one, or None. Raises: InvalidManifest."""
+    metadata = Fields(manifest, str(manifest.get("kind"))).child("metadata")
+    for owner in metadata.children("ownerReferences"):
+        if owner.boolean("controller", default=False):
+            return owner.text("kind"), metadata.text("namespace") or "default", owner.text("name")
+    return None
+
+
 def parse(manifest: dict[str, Any]) -> Parsed:
     """Return the object that a manifest declares.
 

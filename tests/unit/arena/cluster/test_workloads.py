@@ -287,3 +287,17 @@ def test_a_suspended_job_runs_nothing_until_it_is_resumed(make):
     cluster.apply(make.job(spec={"suspend": False}))
     cluster.run_idle()
     assert [pod.phase.name for pod in cluster.pods()] == ["SUCCEEDED"]
+
+
+def test_an_object_whose_controller_is_here_is_left_to_it(make):
+    cluster = make.cluster()
+    cluster.apply(make.workload("Deployment", replicas=2))
+    owned = make.workload("ReplicaSet", "web-abc", replicas=2)
+    owned["metadata"]["ownerReferences"] = [{"kind": "Deployment", "name": "web", "controller": True}]
+    cluster.apply(owned)
+    cluster.run_idle()
+    assert len(cluster.pods()) == 2
+    owned["metadata"]["ownerReferences"][0]["name"] = "elsewhere"
+    cluster.apply(owned)
+    cluster.run_idle()
+    assert len(cluster.pods()) == 4

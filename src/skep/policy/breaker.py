@@ -30,29 +30,33 @@ DEFAULT = BreakerLimits()
 
 
 class Breaker(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a breaker stands. `failures` in a row; `until_s` when it may be tried; `open_s` how long it opens next."""
+    """Where a breaker stands. `failures` in a row; `until_s` when it may be tried.
+
+    `open_s` is how long it was open the last time, 0 before the first.
+    """
 
     state: BreakerState = BreakerState.CLOSED
     failures: int = 0
     until_s: float = 0.0
-    open_s: float = DEFAULT.open_s
+    open_s: float = 0.0
 
 
 def failed(breaker: Breaker, *, now_s: float, limits: BreakerLimits = DEFAULT) -> Breaker:
     """Return the breaker after a failure: a failed trial doubles the time, the last straw opens it."""
     failures = breaker.failures + 1
     if breaker.state is BreakerState.HALF_OPEN:
-        open_s = min(breaker.open_s * 2, limits.open_s_max)
+        open_s = min((breaker.open_s or limits.open_s) * 2, limits.open_s_max)
         return Breaker(state=BreakerState.OPEN, failures=failures, until_s=now_s + open_s, open_s=open_s)
     if breaker.state is BreakerState.CLOSED and failures >= limits.failures_max:
-        return tripped(msgspec.structs.replace(breaker, failures=failures), now_s=now_s)
+        return tripped(msgspec.structs.replace(breaker, failures=failures), now_s=now_s, limits=limits)
     return msgspec.structs.replace(breaker, failures=failures)
 
 
-def tripped(breaker: Breaker, *, now_s: float) -> Breaker:
+def tripped(breaker: Breaker, *, now_s: float, limits: BreakerLimits = DEFAULT) -> Breaker:
     """Return the breaker opened at once, whatever it counted."""
-    until_s = max(breaker.until_s, now_s + breaker.open_s)
-    return msgspec.structs.replace(breaker, state=BreakerState.OPEN, until_s=until_s)
+    open_s = breaker.open_s or limits.open_s
+    until_s = max(breaker.until_s, now_s + open_s)
+    return msgspec.structs.replace(breaker, state=BreakerState.OPEN, until_s=until_s, open_s=open_s)
 
 
 def can_try(breaker: Breaker, *, now_s: float) -> bool:
@@ -76,7 +80,7 @@ def tried(breaker: Breaker) -> Breaker:
 def ran(breaker: Breaker, *, stable_s: float, reset_s: float, limits: BreakerLimits = DEFAULT) -> Breaker:
     """Return the breaker when something has run for `stable_s`: a trial closes it, `reset_s` forgets old failures."""
     if breaker.state is BreakerState.HALF_OPEN and stable_s >= limits.stable_s:
-        return Breaker(open_s=limits.open_s)
+        return Breaker()
     if breaker.state is BreakerState.CLOSED and stable_s >= reset_s:
-        return Breaker(open_s=limits.open_s)
+        return Breaker()
     return breaker

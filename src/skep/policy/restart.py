@@ -104,7 +104,7 @@ def crashed(history: History, window: Storm, crash: Crash, *, limits: RestartLim
     stormy = storm.is_storm(window, now_s=crash.now_s, limits=limits.storm)
     if stormy and history.breaker.state is not BreakerState.OPEN:
         history = msgspec.structs.replace(
-            history, breaker=breaker.tripped(history.breaker, now_s=crash.now_s)
+            history, breaker=breaker.tripped(history.breaker, now_s=crash.now_s, limits=limits.breaker)
         )
     return Outcome(history=history, storm=window, verdict=_judge(history, crash, stormy, limits))
 

@@ -203,3 +203,12 @@ def test_a_replica_that_can_never_work_is_tried_ever_more_rarely() -> None:
 
 def test_the_same_seed_gives_the_same_days() -> None:
     assert simulate(random.Random(3), days=2, seed=9) == simulate(random.Random(3), days=2, seed=9)
+
+
+def test_every_number_of_the_policy_can_be_set() -> None:
+    limits = restart.RestartLimits(breaker=breaker.BreakerLimits(failures_max=1, open_s=7.0))
+    outcome = restart.crashed(NEW, CALM, Crash(reason=R.SIGNAL, ready_s=0, now_s=0), limits=limits)
+    assert outcome.verdict.delay_s == 7.0
+    trial = restart.tried(outcome.history)
+    again = restart.crashed(trial, CALM, Crash(reason=R.SIGNAL, ready_s=0, now_s=7), limits=limits)
+    assert again.verdict.delay_s == 14.0

@@ -95,7 +95,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def solo_text(model: BackendModel, text: str, count: int) -> str:
     """Decode by hand: no engine."""
-    session = model.open_session(SessionOptions(sequences=1, context=256, batch_rows_max=64, threads=1))
+    session = model.open_session(SessionOptions(sequences=1, context=256, batch_rows_max=256, threads=1))
     tokens = model.tokenize(text)
     session.decode([Row(token, at, 0, at == len(tokens) - 1) for at, token in enumerate(tokens)])
     sampler, row, out = session.make_sampler(GREEDY), len(tokens) - 1, []
@@ -221,6 +221,27 @@ async def test_a_prefix_is_copied_out_of_a_slot_that_is_busy(model: BackendModel
     assert copied[0].cached_tokens > 0
     assert text_of(copied) == solo_text(model, text, 12)
     assert text_of(alone) == solo_text(model, text + " now", 12)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"unified_cache": True}, {"deterministic": True, "chunk_rows": 16}],
+    ids=lambda c: str(sorted(c)),
+)
+async def test_prompts_that_begin_alike_and_come_together_are_computed_once(
+    model: BackendModel, changes: dict[str, Any]
+) -> None:
+    text = (
+        "tell me a long story about the bees and their hive, about the honey and the queen, about winter and "
+    )
+    async with running(model, **changes) as engine:
+        jobs = [engine.submit(request(model, end, text + end)) for end in ("one", "two", "three")]
+        found = dict(zip(("one", "two", "three"), await asyncio.gather(*map(events_of, jobs)), strict=True))
+    spared = sorted(events[0].cached_tokens for events in found.values())
+    assert spared[0] == 0
+    assert spared[1] >= 32
+    for end, events in found.items():
+        assert text_of(events) == solo_text(model, text + end, 12)
 
 
 # Cancelling and limits
@@ -451,7 +472,7 @@ async def test_log_probabilities_are_those_of_the_logits(model: BackendModel) ->
         events = await events_of(engine.submit(request(model, logprobs=3, max_tokens=5)))
     tokens = [event for event in events if isinstance(event, Token)]
     assert [token.index for token in tokens if token.tokens] == list(range(5))
-    session = model.open_session(SessionOptions(sequences=1, context=256, batch_rows_max=64, threads=1))
+    session = model.open_session(SessionOptions(sequences=1, context=256, batch_rows_max=256, threads=1))
     ids = prompt(model)
     session.decode([Row(token, at, 0, at == len(ids) - 1) for at, token in enumerate(ids)])
     logits = session.logits(len(ids) - 1).astype(np.float64)

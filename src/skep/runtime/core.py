@@ -34,6 +34,9 @@ from skep.runtime.text import Pieces, TextStream
 
 EXPIRY_CHECK_S = 0.05
 PARK_AFTER_S = 0.5
+FOLLOW_PREFIXES_MIN = (
+    4  # Times `reuse_prefix_min`: what another's computing must spare to be worth waiting for.
+)
 _log = logging.getLogger(__name__)
 _NOBODY: frozenset[str] = frozenset()
 
@@ -142,9 +145,10 @@ class EngineCore:
             self._admit(now)
         if self.lane.waiting:
             self._embed()
-        prefilling = () if self.is_neighbours_turn and roster.decoding else roster.prefilling
+        session = self.session
+        prompts = self._prompts(session) if roster.prefilling and session is not None else []
         self.is_neighbours_turn = False
-        batches = self._scheduler.plan(roster.decoding, prefilling) if self.session is not None else []
+        batches = self._scheduler.plan(roster.decoding, prompts) if session is not None else []
         for index, batch in enumerate(batches):
             if index:
                 self._poll()
@@ -203,9 +207,7 @@ class EngineCore:
                 self.fail(job, error)
                 continue
             self.counters.prompt_tokens += len(seq.tokens)
-            job.cached_tokens = self._seat(seq, session)
-            self._narrator.start(seq)
-            self._touched.append(job.outbox)
+            self._seat(seq, session)
 
     def _begin(self, job: Job, session: BackendSession, now: float) -> Sequence:
         request = job.generation
@@ -216,15 +218,43 @@ class EngineCore:
             now=now,
         )
 
-    def _seat(self, seq: Sequence, session: BackendSession) -> int:
+    def _seat(self, seq: Sequence, session: BackendSession) -> None:
         placement = self._prefixes.place(self.roster.slots, seq.tokens)
         assert placement is not None
         cached = self._prefixes.carry_out(placement, session)
-        self.counters.prefix_queries += len(seq.tokens)
-        self.counters.prefix_hits += cached
         seq.job.advance(JobEvent.ADMITTED)
+        donors = [(self._prefixes.shared(other, seq.tokens), other) for other in self.roster.prefilling]
         self.roster.seat(seq, placement.slot, cached=cached)
-        return cached
+        length, donor = max(donors, key=lambda found: found[0], default=(0, None))
+        if length - cached >= FOLLOW_PREFIXES_MIN * self.options.reuse_prefix_min:
+            seq.donor, seq.donor_length = donor, length
+        else:
+            self._start(seq)
+
+    def _start(self, seq: Sequence) -> None:
+        """Its prompt is computed from now on; what the cache spares is known."""
+        seq.donor = None
+        self.counters.prefix_queries += len(seq.tokens)
+        self.counters.prefix_hits += seq.computed
+        if not seq.is_started:
+            seq.is_started = True
+            seq.job.cached_tokens = seq.computed
+            self._narrator.start(seq)
+            self._touched.append(seq.job.outbox)
+
+    def _prompts(self, session: BackendSession) -> list[Sequence]:
+        """Return the sequences whose prompt is to be computed now; others wait for one that begins as they do."""
+        for seq in [seq for seq in self.roster.prefilling if seq.donor is not None]:
+            donor = seq.donor
+            if donor is not None and donor.slot is not None and donor.computed < seq.donor_length:
+                continue
+            seq.computed = seq.border = self._prefixes.top_up(self.roster.slots, seq, session)
+            self._start(seq)
+            self.roster.take_out(seq)
+            self.roster.sort_in(seq)
+        if self.is_neighbours_turn and self.roster.decoding:
+            return []
+        return [seq for seq in self.roster.prefilling if seq.donor is None]
 
     # Decoding ------------------------------------------------------------------------------------------------------
 

@@ -24,18 +24,22 @@ class Sequence:
     """`tokens` holds the prompt and what was generated; the first `computed` of them are in the slot's cache.
 
     One uncomputed token means decoding, more of them mean prefill; after a preemption that is simply all of them.
-    `border` is how many tokens were computed in whole chunks (deterministic mode).
+    `border` is how many tokens were computed in whole chunks (deterministic mode). While there is a `donor`, another
+    sequence is computing `donor_length` tokens that this one begins with too, and it waits to take them over.
     """
 
     __slots__ = (
         "admitted_at",
         "border",
         "computed",
+        "donor",
+        "donor_length",
         "first_token_at",
         "ignore_end",
         "index",
         "is_plain",
         "is_prefilling",
+        "is_started",
         "job",
         "logprobs",
         "matcher",
@@ -64,6 +68,9 @@ class Sequence:
         self.computed = 0
         self.border = 0
         self.is_prefilling = False
+        self.is_started = False
+        self.donor: Sequence | None = None
+        self.donor_length = 0
         self.slot: Slot | None = None
         self.index = -1  # Of the slot; copied for the hot loop.
 

@@ -91,6 +91,24 @@ class PrefixCache:
         common = common_prefix(have, tokens, limit)
         return common if self._chunk_rows is None else common - common % self._chunk_rows
 
+    def shared(self, donor: "Sequence", tokens: list[int]) -> int:
+        """Return how many tokens a prompt could take from a sequence that has computed all of its own."""
+        if not self._is_enabled:
+            return 0
+        common = common_prefix(donor.tokens, tokens, len(tokens) - 1)
+        return common if self._chunk_rows is None else common - common % self._chunk_rows
+
+    def top_up(self, slots: TokenSequence[Slot], seq: "Sequence", session: BackendSession) -> int:
+        """Take over what other slots have computed meanwhile; return how many tokens a seated sequence has then."""
+        assert seq.slot is not None
+        others = [slot for slot in slots if slot is not seq.slot]
+        cached, source = max(
+            ((self._reusable(slot, seq.tokens), slot) for slot in others), key=lambda found: found[0]
+        )
+        if cached <= seq.computed:
+            return seq.computed
+        return self.carry_out(Placement(seq.slot, source, cached), session)
+
     def carry_out(self, placement: Placement, session: BackendSession) -> int:
         """Make the slot's cache hold exactly the reused prefix; return its length, 0 where the cache cannot."""
         slot, source, cached = placement

@@ -203,6 +203,43 @@ def test_in_deterministic_mode_reuse_ends_at_a_border(bench: Benches) -> None:
     assert it.events[exact.id][0].cached_tokens == 8
 
 
+def test_prompts_that_begin_alike_and_come_together_are_computed_once(bench: Benches, solo: Any) -> None:
+    it = bench()
+    jobs = [it.submit(LONG + end, max_tokens=5) for end in ("a", "b", "c")]
+    it.finish()
+    cached = [it.events[job.id][0].cached_tokens for job in jobs]
+    assert cached == [0, len(LONG), len(LONG)]
+    for job in jobs:
+        assert it.text(job) == solo(FakeScript(), job.request.prompt, 5)
+
+
+@pytest.mark.parametrize("leaves", ["cancel", "preempt"])
+def test_a_prompt_whose_donor_leaves_takes_what_there_is_and_goes_on(
+    bench: Benches, solo: Any, leaves: str
+) -> None:
+    it = bench(FakeScript(cache_cells=0 if leaves == "cancel" else 75))
+    first, second = it.submit(LONG + "a" * 20, max_tokens=5), it.submit(LONG + "b", max_tokens=5)
+    it.step()
+    it.step()
+    assert it.read(second) == []
+    if leaves == "cancel":
+        it.core.cancel(first)
+    it.finish()
+    assert it.text(second) == solo(FakeScript(), second.request.prompt, 5)
+    if leaves == "cancel":
+        assert it.events[second.id][0].cached_tokens == 32
+    else:
+        assert it.text(first) == solo(FakeScript(), first.request.prompt, 5)
+
+
+def test_short_prompts_do_not_wait_for_each_other(bench: Benches) -> None:
+    it = bench()
+    jobs = [it.submit("the hive " + end, max_tokens=1) for end in ("aaaaaaaaaaaa", "bbbbbbbbbbbb")]
+    it.step()
+    assert all(len(it.read(job)) >= 1 for job in jobs)
+    it.finish()
+
+
 # Backpressure
 
 

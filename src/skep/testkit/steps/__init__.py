@@ -5,6 +5,7 @@
 
 # ruff: noqa: F403 - pytest-bdd finds steps by the names that a star brings
 
+from skep.testkit.steps.arena import *
 from skep.testkit.steps.background import *
 from skep.testkit.steps.gateway import *
 from skep.testkit.steps.gpu import *

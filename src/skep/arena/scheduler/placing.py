@@ -196,13 +196,12 @@ class Placer:
 
     def _with_nominated(self, codes: Any, uid: int, cls: PodClass, nominated: Nominated) -> Any:
         """Judge nodes again that hold a place for pods of this priority or above."""
-        by_id = {node.id: node for node in self.table.nodes} if len(nominated) > 1 else None
         codes = codes.copy()
         for node_id, pods in nominated.items():
             guests = _guests(pods, uid, cls.priority)
             if not guests:
                 continue
-            node = by_id.get(node_id) if by_id is not None else _find(self.table.nodes, node_id)
+            node = self.table.by_id.get(node_id)
             if node is not None and not codes[node.slot]:
                 codes[node.slot] = self.code_with(cls, node, guests)
         return codes
@@ -264,7 +263,3 @@ class Placer:
 
 def _guests(pods: Sequence[tuple[int, PodClass]], uid: int, priority: int) -> list[PodClass]:
     return [cls for other, cls in pods if other != uid and cls.priority >= priority]
-
-
-def _find(nodes: Sequence[NodeState], node_id: int) -> NodeState | None:
-    return next((node for node in nodes if node.id == node_id), None)

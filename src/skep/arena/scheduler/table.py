@@ -51,6 +51,7 @@ class NodeTable:
         self.generation = 0
         self.node_version = 0
         self.nodes: list[NodeState] = []
+        self.by_id: dict[int, NodeState] = {}
         self.names: list[str] = []
         self.caps: list[list[int]] = []
         self.rows: list[list[int]] = []
@@ -72,6 +73,7 @@ class NodeTable:
     def rebuild(self, nodes: Iterable[NodeState], classes: Iterable[PodClass]) -> None:
         """Take up the nodes anew: order, rows, and the counters of what pods carry."""
         self.nodes = _zone_order(nodes)
+        self.by_id = {node.id: node for node in self.nodes}
         self.names = [node.spec.name for node in self.nodes]
         self.vector = len(self.nodes) >= self.vector_from
         width = len(self.columns)

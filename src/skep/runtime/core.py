@@ -17,7 +17,7 @@ from skep.errors.runtime import (
     NoCacheSlot,
 )
 from skep.lifecycle.job import JobEvent, JobState
-from skep.runtime import recovery
+from skep.runtime import recovery, seating
 from skep.runtime.backend import BackendModel, BackendSession
 from skep.runtime.counters import Counters
 from skep.runtime.embedding import EmbeddingLane
@@ -30,7 +30,7 @@ from skep.runtime.roster import Roster
 from skep.runtime.scheduler import Batch, Scheduler
 from skep.runtime.sequence import Sequence
 from skep.runtime.slots import PrefixCache
-from skep.runtime.text import Pieces, TextStream
+from skep.runtime.text import Pieces
 
 EXPIRY_CHECK_S = 0.05
 PARK_AFTER_S = 0.5
@@ -67,15 +67,15 @@ class EngineCore:
         self.session: BackendSession | None = None
         self._clock, self._poll = clock, poll
         self._in_flight: BackendSession | None = None
-        self._pieces = Pieces(model.piece)
-        self._narrator = Narrator(model.info.end_tokens)
+        self.pieces = Pieces(model.piece)
+        self.narrator = Narrator(model.info.end_tokens)
         self._scheduler = Scheduler(options)
-        self._prefixes = PrefixCache(
+        self.prefixes = PrefixCache(
             chunk_rows=options.chunk_rows if options.deterministic else None,
             length_min=options.reuse_prefix_min,
             is_enabled=options.reuse_prefix,
         )
-        self._touched: list[Outbox] = []
+        self.touched: list[Outbox] = []
         self._expiry_at = 0.0
         self.is_tight = False  # The cache is full: nobody is admitted until somebody leaves.
         self.is_neighbours_turn = False  # After an interrupt a step without prefill, so that others get on.
@@ -142,11 +142,11 @@ class EngineCore:
             self._expire(now)
         roster = self.roster
         if roster.queue or roster.preempted:
-            self._admit(now)
+            seating.admit(self, now)
         if self.lane.waiting:
             self._embed()
         session = self.session
-        prompts = self._prompts(session) if roster.prefilling and session is not None else []
+        prompts = seating.prompts(self, session) if roster.prefilling and session is not None else []
         self.is_neighbours_turn = False
         batches = self._scheduler.plan(roster.decoding, prompts) if session is not None else []
         for index, batch in enumerate(batches):
@@ -157,12 +157,12 @@ class EngineCore:
             if not self._run(batch):
                 break
         self.flush()
-        return bool(batches or self.lane.waiting or (roster.waiting and self._can_admit()))
+        return bool(batches or self.lane.waiting or (roster.waiting and seating.can_admit(self)))
 
     def flush(self) -> None:
         """Wake the readers for whom there is something new."""
-        if self._touched:
-            touched, self._touched = self._touched, []
+        if self.touched:
+            touched, self.touched = self.touched, []
             wake(touched)
 
     def close(self, error: SkepError) -> None:
@@ -175,86 +175,6 @@ class EngineCore:
             self.session = None
         self.roster.forget_caches()
         self.flush()
-
-    # Admission -----------------------------------------------------------------------------------------------------
-
-    def _can_admit(self) -> bool:
-        return not self.is_tight and self.roster.has_idle_slot
-
-    def _park(self, now: float) -> None:
-        """Where everybody waits for readers that stay behind, the one that has been behind longest gives way.
-
-        Not in deterministic mode: what it computed would be computed in other chunks.
-        """
-        roster = self.roster
-        longest = roster.longest_paused()
-        if self.is_tight or self.options.deterministic or roster.has_idle_slot or longest is None:
-            return
-        if now - longest.job.paused_at >= PARK_AFTER_S:
-            roster.park(longest, now=now)
-
-    def _admit(self, now: float) -> None:
-        roster, session = self.roster, self.session
-        self._park(now)
-        while session is not None and roster.waiting and self._can_admit():
-            if roster.preempted:
-                self._seat(roster.preempted.pop(), session)
-                continue
-            job = roster.queue.pop()
-            try:
-                seq = self._begin(job, session, now)
-            except SkepError as error:
-                self.fail(job, error)
-                continue
-            self.counters.prompt_tokens += len(seq.tokens)
-            self._seat(seq, session)
-
-    def _begin(self, job: Job, session: BackendSession, now: float) -> Sequence:
-        request = job.generation
-        return Sequence(
-            job,
-            sampler=session.make_sampler(job.sampling, prompt=request.prompt),
-            stream=TextStream(self._pieces, request.stop),
-            now=now,
-        )
-
-    def _seat(self, seq: Sequence, session: BackendSession) -> None:
-        placement = self._prefixes.place(self.roster.slots, seq.tokens)
-        assert placement is not None
-        cached = self._prefixes.carry_out(placement, session)
-        seq.job.advance(JobEvent.ADMITTED)
-        donors = [(self._prefixes.shared(other, seq.tokens), other) for other in self.roster.prefilling]
-        self.roster.seat(seq, placement.slot, cached=cached)
-        length, donor = max(donors, key=lambda found: found[0], default=(0, None))
-        if length - cached >= FOLLOW_PREFIXES_MIN * self.options.reuse_prefix_min:
-            seq.donor, seq.donor_length = donor, length
-        else:
-            self._start(seq)
-
-    def _start(self, seq: Sequence) -> None:
-        """Its prompt is computed from now on; what the cache spares is known."""
-        seq.donor = None
-        self.counters.prefix_queries += len(seq.tokens)
-        self.counters.prefix_hits += seq.computed
-        if not seq.is_started:
-            seq.is_started = True
-            seq.job.cached_tokens = seq.computed
-            self._narrator.start(seq)
-            self._touched.append(seq.job.outbox)
-
-    def _prompts(self, session: BackendSession) -> list[Sequence]:
-        """Return the sequences whose prompt is to be computed now; others wait for one that begins as they do."""
-        for seq in [seq for seq in self.roster.prefilling if seq.donor is not None]:
-            donor = seq.donor
-            if donor is not None and donor.slot is not None and donor.computed < seq.donor_length:
-                continue
-            seq.computed = seq.border = self._prefixes.top_up(self.roster.slots, seq, session)
-            self._start(seq)
-            self.roster.take_out(seq)
-            self.roster.sort_in(seq)
-        if self.is_neighbours_turn and self.roster.decoding:
-            return []
-        return [seq for seq in self.roster.prefilling if seq.donor is None]
 
     # Decoding ------------------------------------------------------------------------------------------------------
 
@@ -303,13 +223,13 @@ class EngineCore:
             job.advance(JobEvent.FIRST_TOKEN)
             seq.first_token_at = seq.first_token_at or now
         if seq.is_plain:
-            reason = self._narrator.tell(seq, session.sample(seq.sampler, row))
+            reason = self.narrator.tell(seq, session.sample(seq.sampler, row))
         else:
-            reason = self._narrator.tell(seq, *seq.choose(session, row, self._pieces))
-        self._touched.append(job.outbox)
+            reason = self.narrator.tell(seq, *seq.choose(session, row, self.pieces))
+        self.touched.append(job.outbox)
         self.counters.generated_tokens += 1
         if reason is not None:
-            self._narrator.finish(seq, reason, now=now)
+            self.narrator.finish(seq, reason, now=now)
             self.counters.finished += 1
             self._leave(seq, now)
             self._over(job, JobEvent.FINISHED)
@@ -405,4 +325,4 @@ class EngineCore:
     def _over(self, job: Job, event: JobEvent) -> None:
         job.advance(event)
         self.jobs.pop(job.id, None)
-        self._touched.append(job.outbox)
+        self.touched.append(job.outbox)

@@ -151,7 +151,7 @@ async def test_a_mistake_of_ours_fails_every_job_and_ends_the_engine(monkeypatch
         def broken(*_: Any) -> None:
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(engine._core._narrator, "tell", broken)
+        monkeypatch.setattr(engine._core.narrator, "tell", broken)
         for job in jobs:
             end = (await events_of(job))[-1]
             assert isinstance(end, Failed)

@@ -194,6 +194,58 @@ def nginx(folder: Path, upstream: int) -> Iterator[Proxy]:
         yield Proxy("nginx", port, [process.pid, *map(int, workers)])
 
 
+@contextmanager
+def litellm(program: str, folder: Path, upstream: int) -> Iterator[Proxy]:
+    """Yield LiteLLM's proxy with one worker process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = folder / "litellm.json"
+    params = {"model": "openai/bench", "api_base": f"http://127.0.0.1:{upstream}/v1", "api_key": "none"}
+    config.write_text(json.dumps({"model_list": [{"model_name": "bench", "litellm_params": params}]}))
+    argv = [
+        program,
+        "--config",
+        str(config),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--num_workers",
+        "1",
+    ]
+    env = {
+        **os.environ,
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+        "LITELLM_LOG": "ERROR",
+    }
+    with child(argv, folder / "litellm.log", stdout=subprocess.DEVNULL, env=env) as process:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.5)
+        if process.poll() is not None:
+            raise RuntimeError((folder / "litellm.log").read_text()[-500:])
+        found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield Proxy("LiteLLM", port, [process.pid, *map(int, found)])
+
+
+async def per_cpu_second(proxies: list[Proxy], options: argparse.Namespace) -> None:
+    """Print plain requests per CPU-second of each proxy, interleaved."""
+    found: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
+    for number in range(options.rounds):
+        for proxy in proxies if number % 2 == 0 else proxies[::-1]:
+            count = options.requests if proxy.name != "LiteLLM" else max(options.requests // 20, 80)
+            await requests(proxy.port, 8)
+            before = proxy.cpu_s()
+            await asyncio.gather(*(requests(proxy.port, count // 8) for _ in range(8)))
+            found[proxy.name].append((count // 8 * 8) / (proxy.cpu_s() - before))
+    for name, values in found.items():
+        print(f"{name}: {spread(values, 0)} plain requests per CPU-second")
+
+
 def head(body: bytes) -> bytes:
     """Return a request."""
     return (
@@ -224,6 +276,8 @@ async def requests(port: int, count: int) -> None:
     for _ in range(count):
         writer.write(asked)
         answer = await reader.readuntil(b"\r\n\r\n")
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(answer.decode("latin-1")[:300])
         length = next(
             int(x.split(b":")[1]) for x in answer.split(b"\r\n") if x.lower().startswith(b"content-length")
         )
@@ -364,6 +418,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100)
     parser.add_argument("--gap-ms", type=float, default=20.0)
     parser.add_argument("--requests", type=int, default=4000)
+    parser.add_argument("--litellm", default="", help="instead: beside this program")
     parser.add_argument(
         "--hives", type=int, default=0, help="instead: so many simulated hives, for --seconds"
     )
@@ -379,6 +434,11 @@ def main() -> None:
         worker = stack.enter_context(child(argv, folder / "upstream.log", stdout=subprocess.PIPE))
         upstream = int(worker.stdout.readline())  # type: ignore[union-attr]
         proxies = [stack.enter_context(gateway(folder, upstream, options.streams * 2))]
+        if options.litellm:
+            proxies.append(stack.enter_context(litellm(options.litellm, folder, upstream)))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(per_cpu_second(proxies, options))
+            return
         if shutil.which("nginx"):
             proxies.append(stack.enter_context(nginx(folder, upstream)))
         else:

@@ -19,6 +19,7 @@ T = TypeVar("T")
 LOOK_S = 0.05
 LOOK_S_MAX = 1.0
 GROWTH = 1.5
+LAST_WORDS_S = 1.0
 ADOPTED_S = 10.0
 """How long a worker that was ready before may take to prove itself again."""
 
@@ -51,7 +52,9 @@ async def become_ready(
                     limit.reschedule(loop.time() + until - node.clock())
                 on_progress(share)
 
-            await while_running(running.process, _prepare(running, adapter, progressed))
+            last_words_s = LAST_WORDS_S if running.report else 0.0
+            work = _prepare(running, adapter, progressed)
+            await while_running(running.process, work, last_words_s=last_words_s)
     except TimeoutError:
         spent = node.clock() - began
         raise StartTimedOut(
@@ -78,15 +81,15 @@ async def _prepare(running: Running, adapter: EngineAdapter, on_progress: Callab
     reached(Step.PROVED)
 
 
-async def while_running(process: OwnedProcess, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns, unless the process ends first. Raises: StartFailed, and what `work` raises."""
+async def while_running(process: OwnedProcess, work: Coroutine[Any, Any, T], *, last_words_s: float) -> T:
+    """Return what `work` returns, unless the process ends first and `last_words_s` pass. Raises: StartFailed, and what `work` raises."""
     task = asyncio.ensure_future(work)
     ended = asyncio.ensure_future(process.wait())
     try:
         await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done() and ended.done():
             # The report may still hold why: give the reader a moment to come to the end of the pipe.
-            await asyncio.wait({task}, timeout=1.0)
+            await asyncio.wait({task}, timeout=last_words_s)
         if task.done():
             return task.result()
         raise StartFailed(

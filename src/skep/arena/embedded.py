@@ -170,6 +170,7 @@ class EmbeddedCluster:
             uid = next(iter(dirty))
             del dirty[uid]
             self.registry.reconcile(uid)
+        self.history.settle()
 
     # What is there.
 

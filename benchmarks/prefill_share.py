@@ -27,7 +27,26 @@ from worker import Server, ask, free_port, process, wait_ready
 SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
 STREAMS, SLOTS, CONTEXT = 4, 6, 6144
 STREAM_TOKENS = 1500
-WORDS = ["sky", "grass", "sun", "sea", "snow", "coal", "rose", "sand", "tiger", "river", "count", "from", "to", "say", "what", "color", "is", "the"]
+WORDS = [
+    "sky",
+    "grass",
+    "sun",
+    "sea",
+    "snow",
+    "coal",
+    "rose",
+    "sand",
+    "tiger",
+    "river",
+    "count",
+    "from",
+    "to",
+    "say",
+    "what",
+    "color",
+    "is",
+    "the",
+]
 
 
 @contextmanager

@@ -4,8 +4,8 @@ import time
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, delete, get, post
-from litestar.params import Parameter
+from litestar import delete, get, post
+from litestar.params import JSONBody, Parameter
 
 from skep.errors import InvalidInput
 from skep.errors.queen import PoolConflict, PoolUnknown
@@ -15,7 +15,6 @@ from skep.queen.core import Core
 from skep.queen.keys import Limits, NewKey, Usage
 from skep.queen.records import ASSIGNMENTS, POOLS, QUEENS, Assignment, AuditRecord, PoolRecord, QueenRecord
 from skep.store.base import Compare, Delete, Put
-from skep.wire import tolerant
 
 Id = Annotated[str, Parameter(max_length=64)]
 
@@ -46,10 +45,9 @@ class DeclaredPool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @post("/v2/keys", summary="Make an API key", tags=["keys"], status_code=201)
-async def create_key(core: Core, request: Request[Any, Any, Any]) -> CreatedKey:
+async def create_key(core: Core, data: JSONBody[NewKey]) -> CreatedKey:
     """The answer holds the key; it is kept as a hash only."""
-    new = tolerant.decode(await request.body(), NewKey).message
-    text, kept = await keys.create(core.store, new, now_s=time.time())
+    text, kept = await keys.create(core.store, data, now_s=time.time())
     return CreatedKey(key=text, key_id=kept.key_id, name=kept.name, limits=kept.limits)
 
 
@@ -78,26 +76,22 @@ async def revoke_key(core: Core, key_id: Id) -> None:
 
 
 @post("/v2/pools", summary="Declare a pool", tags=["pools"], status_code=202)
-async def declare_pool(core: Core, request: Request[Any, Any, Any]) -> DeclaredPool:
+async def declare_pool(core: Core, data: JSONBody[PoolRecord]) -> DeclaredPool:
     """Declare or change a pool. Without a node in it, the leader places it by fit."""
-    asked = tolerant.decode(await request.body(), PoolRecord).message
-    key = POOLS + asked.pool.id
+    key = POOLS + data.pool.id
     item = await core.store.get(key)
     before = msgspec.json.decode(item.value, type=PoolRecord) if item else None
-    if (
-        before is not None
-        and msgspec.structs.replace(before, pool=asked.pool, memory_bytes=asked.memory_bytes) == before
-    ):
+    if before is not None and _wish(before) == _wish(data):
         return _declared(core, before)
     record = msgspec.structs.replace(
-        asked,
-        generation=before.generation + 1 if before else asked.generation,
+        data,
+        generation=before.generation + 1 if before else data.generation,
         created_at=before.created_at if before else time.time(),
     )
     compare = Compare(key=key, revision=item.revision if item else 0)
     committed = await core.store.txn([compare], [Put(key=key, value=msgspec.json.encode(record))])
     if not committed.done:
-        raise PoolConflict(f"pool {asked.pool.id} was changed by somebody else just now: try again")
+        raise PoolConflict(f"pool {data.pool.id} was changed by somebody else just now: try again")
     return _declared(core, record)
 
 
@@ -146,3 +140,8 @@ def _declared(core: Core, record: PoolRecord) -> DeclaredPool:
     return DeclaredPool(
         record=record, node_id=assigned.get(record.pool.id), failure=failures.get(record.pool.id)
     )
+
+
+def _wish(record: PoolRecord) -> tuple[object, ...]:
+    """Return what an operator decides about a pool."""
+    return record.pool, record.memory_bytes, record.spread

@@ -57,7 +57,7 @@ class QueenOptions(msgspec.Struct, frozen=True, kw_only=True):
     advertise: str = ""
     host_names: tuple[str, ...] = ()
     certificate: tuple[str, str] | None = None
-    grace_s: float = 5.0
+    grace_s: float = 3.0
     lost_for_good_s: float = LOST_FOR_GOOD_S
     record_trace: str = ""
     proofs: str = ""

@@ -18,7 +18,7 @@ import aiohttp
 import psutil
 
 QUESTION, ANSWER = "what color is the sky?", "the sky is blue."
-LONG = "count from 1 to 200"
+LONG = "say tiger for ever"  # Goes on until it is cancelled or its context is full: it does not end by itself here.
 READY_S_MAX, FREE_S_MAX, STOP_S_MAX = 60.0, 2.0, 5.0
 GREEN, DIM, BOLD, END = ("\033[32m", "\033[2m", "\033[1m", "\033[0m") if sys.stdout.isatty() else ("",) * 4
 
@@ -119,6 +119,7 @@ async def cancel_frees_its_slot(
     answer = await client.post(f"{url}/chat/completions", json=body(LONG, stream=True))
     got = [text async for text in first(pieces(answer), 5)]
     busy = await free_slots(client, port)
+    assert busy < total, "the stream holds no slot: nothing would be shown by a free one"
     answer.close()
     began = time.monotonic()
     async with asyncio.timeout(FREE_S_MAX):

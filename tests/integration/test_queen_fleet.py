@@ -99,7 +99,8 @@ async def test_killing_a_worker_in_a_stream_is_told_in_band_and_the_next_request
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_leaves_frees_the_slot_at_the_engine(http, start_queen, start_hive, stream):
     queen = start_queen()
-    hive = start_hive("n1", queen.admin, POOL)
+    # By itself the answer takes minutes: a slot that is free in seconds was freed by the cancel.
+    hive = start_hive("n1", queen.admin, POOL.replace("token_delay_ms=5", "token_delay_ms=500"))
     await serving(http, queen)
     async with client(queen, max_retries=0) as ask:
         await ask.chat.completions.create(model="demo", messages=ASK, max_tokens=2)
@@ -111,7 +112,7 @@ async def test_a_client_that_leaves_frees_the_slot_at_the_engine(http, start_que
             await opened.close()
         else:
             with pytest.raises(openai.APITimeoutError):
-                await ask.with_options(timeout=0.5).chat.completions.create(
+                await ask.with_options(timeout=2.0).chat.completions.create(
                     model="demo", messages=ASK, max_tokens=390
                 )
         (worker,) = await workers(http, hive)

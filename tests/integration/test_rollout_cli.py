@@ -115,7 +115,7 @@ async def test_a_dry_run_shows_the_steps_and_changes_nothing(desk: Desk) -> None
     desk.declare()
     done = await desk.run("sync", "--dry-run")
     assert done.code == 0
-    assert "stage, verify, switch" in done.out
+    assert "stage, verify, configure, switch" in done.out
     assert not list(desk.lab.hosts[0].home.iterdir())
 
 

@@ -15,7 +15,7 @@ from skep.rollout.sync import Settings, Sync
 from skep.spec.host import Install, LocalInstall
 from skep.testkit.hosts.loopback import LoopbackLab
 
-STEPS = ("send", "stage", "verify", "switch", "configure", "service", "gate", "record")
+STEPS = ("send", "stage", "verify", "configure", "switch", "service", "gate", "record")
 # A skep that serves: `hive` answers on its port until it is told to end.
 PROGRAM = """#!/usr/bin/env python3
 import http.server, json, re, signal, sys

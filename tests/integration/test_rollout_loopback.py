@@ -105,8 +105,8 @@ async def test_a_dry_run_changes_nothing(lab, program, tmp_path: Path) -> None:
         "send",
         "stage",
         "verify",
-        "switch",
         "configure",
+        "switch",
         "record",
     ]
     assert list(lab.hosts[0].home.iterdir()) == []

@@ -98,13 +98,20 @@ def _interpreter() -> Iterator[Finding]:
     )
 
 
+_NO_LIBRARY = Finding(
+    area="library",
+    name="llama.cpp",
+    verdict="fail",
+    details="none was found; the fake backend still works. Next: pip install xllamacpp, or skep[native]",
+)
+
+
 def _libraries() -> Iterator[Finding]:
     from skep.runtime.llama.selftest import describe
 
     results = describe()
     if not results:
-        details = "none was found; the fake backend still works. Next: pip install 'skep[native]'"
-        yield Finding(area="library", name="llama.cpp", verdict="fail", details=details)
+        yield _NO_LIBRARY
     for result in results:
         name = f"{result.candidate.provider} {result.candidate.version}".strip()
         if result.info is None:
@@ -119,7 +126,10 @@ def _libraries() -> Iterator[Finding]:
 def _tested_libraries() -> Iterator[Finding]:
     from skep.runtime.llama.selftest import self_test
 
-    for result in self_test():
+    results = self_test()
+    if not results:
+        yield _NO_LIBRARY
+    for result in results:
         name = f"{result.candidate.provider} {result.candidate.version}".strip()
         if result.error:
             yield Finding(area="library", name=name, verdict="fail", details=result.error)

@@ -27,6 +27,7 @@ from skep.web.client import make_client
 FLEET_VARIABLE = "SKEP_FLEET"  # Marks everything that this fleet starts.
 DAEMON_READY_S_MAX = 30.0
 POOL_READY_S_MAX = 3600.0
+SILENT_S_MAX = 30.0
 POLL_S = 0.05
 STOP_GRACE_S = 4.0
 LOG_TAIL_LINES = 5
@@ -57,6 +58,12 @@ class DaemonFailed(SkepError):
     code = "daemon_failed"
 
 
+class PoolFailed(SkepError):
+    """A pool cannot serve; its cause is in the message."""
+
+    code = "pool_failed"
+
+
 class Fleet:
     """The running parts. `gateway`, `admin` and `hive` are URLs."""
 
@@ -66,26 +73,39 @@ class Fleet:
         self.children: dict[str, Child] = {}
 
     async def pools(self) -> list[dict[str, Any]]:
-        """Return the hive's pools as its API tells them."""
-        async with self._client.get(f"{self.hive}/v2/pools") as answer:
-            answer.raise_for_status()
-            found = await answer.json()
+        """Return the hive's pools as its API tells them. Raises: Unavailable when it does not answer."""
+        found = await self._get(f"{self.hive}/v2/pools")
         return list(found["pools"] if isinstance(found, dict) else found)
+
+    async def _get(self, url: str) -> Any:
+        try:
+            async with self._client.get(url) as answer:
+                answer.raise_for_status()
+                return await answer.json()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable(f"{url} does not answer ({error or type(error).__name__})", url=url) from error
 
     async def until_ready(
         self, *, on_state: Callable[[str, str], None], deadline_s: float = POOL_READY_S_MAX
     ) -> None:
-        """Wait until every pool serves through the gateway. Raises: SkepError with the cause of one that cannot."""
+        """Wait until every pool serves through the gateway.
+
+        Raises: DaemonFailed, PoolFailed with its cause, Unavailable when a daemon is silent for `SILENT_S_MAX`, Timeout.
+        """
         told: dict[str, str] = {}
-        try:
-            async with asyncio.timeout(deadline_s):
-                while not await self._all_ready(told, on_state):
-                    self.check_alive()
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError:
-            raise Timeout(
-                f"the pools were not ready within {deadline_s:g} s; the logs are in {self.folder}"
-            ) from None
+        heard_s = began_s = time.monotonic()
+        while True:
+            self.check_alive()
+            try:
+                if await self._all_ready(told, on_state):
+                    return
+                heard_s = time.monotonic()
+            except Unavailable:
+                if time.monotonic() - heard_s > SILENT_S_MAX:
+                    raise
+            if time.monotonic() - began_s > deadline_s:
+                raise Timeout(f"the pools were not ready within {deadline_s:g} s: {told}")
+            await asyncio.sleep(POLL_S)
 
     async def _all_ready(self, told: dict[str, str], on_state: Callable[[str, str], None]) -> bool:
         pools = await self.pools()
@@ -96,13 +116,10 @@ class Fleet:
                 on_state(name, state)
             if state == "unready" and (cause := pool.get("last_error")):
                 message = cause.get("message") if isinstance(cause, dict) else cause
-                raise Unavailable(f"pool {name} cannot serve: {message}", pool_id=name)
+                raise PoolFailed(f"pool {name} cannot serve: {message}", pool_id=name)
         wanted = {pool.get("name") or pool["model"] for pool in pools}
-        return all(pool["state"] == "ready" for pool in pools) and wanted <= await self._served()
-
-    async def _served(self) -> set[str]:
-        async with self._client.get(f"{self.gateway}/v1/models") as answer:
-            return {model["id"] for model in (await answer.json())["data"]} if answer.ok else set()
+        served = {model["id"] for model in (await self._get(f"{self.gateway}/v1/models"))["data"]}
+        return all(pool["state"] == "ready" for pool in pools) and wanted <= served
 
     def check_alive(self) -> None:
         """Raises: DaemonFailed when a daemon ended."""
@@ -121,12 +138,23 @@ class Fleet:
             await asyncio.gather(*waits, return_exceptions=True)
         self.check_alive()
 
+    async def stop(self) -> None:
+        """Stop the daemons side by side, so that together they need no longer than one: `STOP_GRACE_S`, then SIGKILL."""
+        async with asyncio.TaskGroup() as ending:
+            for child in self.children.values():
+                ending.create_task(_stop(child))
+
     def last_words(self, name: str) -> str:
         """Return the end of a daemon's log: its error line when it left one."""
         log = self.folder / f"{name}.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         errors = [line.removeprefix("skep: ") for line in lines if line.startswith("skep: ")]
         return errors[-1] if errors else " / ".join(lines[-LOG_TAIL_LINES:]) or "it said nothing"
+
+
+async def _stop(child: Child) -> None:
+    await child.stop(STOP_GRACE_S)
+    await child.aclose()
 
 
 @asynccontextmanager
@@ -146,9 +174,10 @@ async def running(options: FleetOptions) -> AsyncGenerator[Fleet]:
         stack.callback(os.close, lifeline)
         stack.callback(os.close, held)
         fleet = Fleet(folder, await stack.enter_async_context(make_client(total_s=10.0)))
+        stack.push_async_callback(fleet.stop)
 
         async def start(name: str, *argv: str) -> dict[str, Any]:
-            return await _start(fleet, stack, guard, name, argv, lifeline)
+            return await _start(fleet, guard, name, argv, lifeline)
 
         queen = await start(
             "queen",
@@ -167,9 +196,7 @@ async def running(options: FleetOptions) -> AsyncGenerator[Fleet]:
         yield fleet
 
 
-async def _start(
-    fleet: Fleet, stack: AsyncExitStack, guard: Guard, name: str, argv: Sequence[str], lifeline: int
-) -> dict[str, Any]:
+async def _start(fleet: Fleet, guard: Guard, name: str, argv: Sequence[str], lifeline: int) -> dict[str, Any]:
     """Start a daemon and return what it reports when it is ready."""
     async with ReportPipe.open() as pipe:
         fds = ("--report-fd", str(pipe.write_fd), "--exit-with-fd", str(lifeline))
@@ -184,7 +211,6 @@ async def _start(
         pipe.close_write()
         guard.watch(child.pid, child.started_at)
         fleet.children[name] = child
-        stack.push_async_callback(_stop, child)
         try:
             async with asyncio.timeout(DAEMON_READY_S_MAX):
                 async for line in pipe.lines():
@@ -196,12 +222,7 @@ async def _start(
             raise Timeout(
                 f"the {name} did not start within {DAEMON_READY_S_MAX:g} s: {fleet.last_words(name)}"
             ) from None
-    raise DaemonFailed(fleet.last_words(name), daemon=name)
-
-
-async def _stop(child: Child) -> None:
-    await child.stop(STOP_GRACE_S)
-    await child.aclose()
+    raise DaemonFailed(f"the {name} did not start: {fleet.last_words(name)}", daemon=name)
 
 
 def hive_config(options: FleetOptions, *, admin: str, runtime: Path) -> str:

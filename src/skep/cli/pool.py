@@ -34,12 +34,27 @@ HIVE_URL = "http://127.0.0.1:9200"
 
 
 @pool.command("list")
-def list_pools(url: Url = HIVE_URL, token_file: TokenFile = "", as_json: Json = False) -> None:
+def list_pools(
+    url: Url = HIVE_URL,
+    token_file: TokenFile = "",
+    as_json: Json = False,
+    loaded_ids: Annotated[
+        bool,
+        typer.Option(
+            "--loaded-ids", help="Only the ids of the pools that are loaded or on their way, one a line."
+        ),
+    ] = False,
+) -> None:
     """List the pools.
 
     Example: [bold]skep pool list[/bold]
     """
     found = _ask(url, token_file, "GET", "/v2/pools")["pools"]
+    if loaded_ids:
+        for one in found:
+            if one["state"] not in {"declared", "offline", "draining"}:
+                console.out().print(one["pool_id"], markup=False)
+        return
     if as_json:
         console.print_json(found)
         return

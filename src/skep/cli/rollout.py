@@ -1,11 +1,13 @@
 """`skep sync`, `package-status`, `validate`, `ssh-doctor`: hosts brought to what skep.toml declares."""
 
+import asyncio
 import os
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.live import Live
 from rich.table import Table
@@ -18,10 +20,11 @@ from skep.rollout.artifact import resolve
 from skep.rollout.config import RolloutConfig, load
 from skep.rollout.doctor import HostDiagnosis, diagnose
 from skep.rollout.plan import Options
+from skep.rollout.recipes import config_key
 from skep.rollout.report import HostOutcome, StatusReport, SyncReport
 from skep.rollout.ssh import SshConnector
 from skep.rollout.status import status
-from skep.rollout.sync import OnHost, Settings, Sync
+from skep.rollout.sync import OnHost, Settings, Sync, token_of
 from skep.spec.folders import folders
 from skep.spec.host import HiveHost, select
 
@@ -115,10 +118,14 @@ def package_status(
 
     async def main() -> StatusReport:
         cache = folders(os.environ).cache / "rollout"
-        artifacts = {
-            host.alias: await resolve(host.install, base=declared.base, cache=cache) for host in hosts
-        }
-        return await status(_connector(known_hosts, False), hosts, artifacts, extra=extra, jobs=jobs)
+        installs = {msgspec.json.encode(host.install): host.install for host in hosts}
+        found = await asyncio.gather(
+            *(resolve(one, base=declared.base, cache=cache) for one in installs.values())
+        )
+        by_install = dict(zip(installs, found, strict=True))
+        artifacts = {host.alias: by_install[msgspec.json.encode(host.install)] for host in hosts}
+        keys = {host.alias: config_key(host, token_of(host, declared.base).digest) for host in hosts}
+        return await status(_connector(known_hosts, False), hosts, artifacts, keys, extra=extra, jobs=jobs)
 
     report = run(main)
     if as_json:

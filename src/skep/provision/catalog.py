@@ -37,7 +37,9 @@ def _vllm(version: str, features: Sequence[str]) -> EngineSpec:
     if wrong:
         raise InvalidConfig(f"vllm has no feature {wrong[0]!r} here: use cuda or cpu", feature=wrong[0])
     requirement = "vllm" if version == LATEST else f"vllm=={version}"
-    return EngineSpec(id="vllm", kind=EngineKind.VLLM, way=EngineWay.PACKAGE, package=requirement, program="vllm")
+    return EngineSpec(
+        id="vllm", kind=EngineKind.VLLM, way=EngineWay.PACKAGE, package=requirement, program="vllm"
+    )
 
 
 def _skep(version: str, features: Sequence[str]) -> EngineSpec:  # noqa: ARG001 - it comes with skep itself

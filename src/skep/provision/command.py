@@ -93,7 +93,7 @@ async def output_of(argv: Sequence[str], *, limit_s: float = 60.0) -> tuple[int,
     try:
         async with asyncio.timeout(limit_s):
             assert process.stdout is not None
-            text = await process.stdout.read(OUTPUT_BYTES_MAX)
+            text = await _read_bounded(process.stdout)
             return await process.wait(), text.decode(errors="replace")
     except TimeoutError:
         return 124, f"no answer within {limit_s:g} s"
@@ -102,6 +102,14 @@ async def output_of(argv: Sequence[str], *, limit_s: float = 60.0) -> tuple[int,
             os.killpg(process.pid, signal.SIGKILL)
         if process.returncode is None:
             await asyncio.shield(process.wait())
+
+
+async def _read_bounded(stream: asyncio.StreamReader) -> bytes:
+    """Read to the end and keep the first `OUTPUT_BYTES_MAX`: a program that says more is still read, so that it can end."""
+    kept = bytearray()
+    while chunk := await stream.read(65_536):
+        kept += chunk[: OUTPUT_BYTES_MAX - len(kept)]
+    return bytes(kept)
 
 
 def log_tail(log: Path) -> str:

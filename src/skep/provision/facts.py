@@ -1,5 +1,6 @@
 """What this machine says that matters to a plan: programs on PATH, what a ref means now, which toolchain."""
 
+import os
 import platform
 import shutil
 import sys
@@ -25,6 +26,7 @@ async def gather(engine: EngineSpec) -> Facts:
         tools=tools,
         commit=commit,
         toolchain=toolchain,
+        cores=len(os.sched_getaffinity(0)),
         platform=f"{platform.system()}-{platform.machine()}-py{sys.version_info.major}.{sys.version_info.minor}",
     )
 
@@ -42,7 +44,9 @@ async def commit_of(repo: str, ref: str) -> str:
     for name in (f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}", f"refs/heads/{ref}", ref):
         if name in found:
             return found[name]
-    return next(iter(found.values()))
+    # `ls-remote` matches the ends of names: "fix" also finds "alice/fix", which is another branch.
+    near = ", ".join(sorted(found)) or "nothing like it"
+    raise BadReference(f"{repo} has no branch or tag {ref!r}; it has {near}", repo=repo, ref=ref)
 
 
 async def _toolchain(tools: dict[str, str]) -> str:

@@ -38,6 +38,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     commit: str = ""
     toolchain: str = ""
     platform: str = ""
+    cores: int = 1
     published: bool = False
 
 

@@ -18,6 +18,13 @@ def unpack(archive: Path, folder: Path, *, program: str) -> Path:
     A file that is no archive is taken as the program. Raises: UnsafeArchive.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _unpack(archive, folder, program)
+    except (OSError, EOFError) as error:
+        raise UnsafeArchive(f"{archive.name} cannot be unpacked: {error}", archive=str(archive)) from error
+
+
+def _unpack(archive: Path, folder: Path, program: str) -> Path:
     if tarfile.is_tarfile(archive):
         _open_tar(archive, folder)
     elif zipfile.is_zipfile(archive):
@@ -68,6 +75,9 @@ def _check_size(members: Iterable[tuple[str, int]], archive: Path) -> None:
 def _lift(folder: Path, program: str) -> Path:
     """Make `folder/program` stand for the program, wherever in the archive it was."""
     top = folder / program
+    if top.is_dir():  # The archive's own folder has the program's name: what is in it comes one level up.
+        moved = folder / f".{program}.folder"
+        top.rename(moved)
     if not top.is_file():
         found = sorted(
             (path for path in folder.rglob(program) if path.is_file()), key=lambda path: len(path.parts)

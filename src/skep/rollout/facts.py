@@ -40,6 +40,7 @@ for w in {layout.WORKERS}/*; do [ -f "$w" ] && p worker "$(basename "$w")"; done
 for u in {layout.UPLOADS}/*/*; do [ -f "$u" ] && p upload "$u"; done
 [ -e {layout.MANIFEST} ] && p manifest "$(tr -d '\\n' < {layout.MANIFEST})"
 p manifest_sum "$(cksum < {layout.MANIFEST} 2>/dev/null)"
+[ -s {layout.DRAINED} ] && p drained yes
 systemctl --user show-environment >/dev/null 2>&1 && p systemd_user yes || p systemd_user no
 {IS_SERVING}p service "$s"
 if command -v nvidia-smi >/dev/null 2>&1; then p gpu cuda; elif [ -e /proc/driver/nvidia/version ]; then p gpu cuda; fi
@@ -72,6 +73,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     manifest_sum: str = ""
     has_systemd_user: bool = False
     is_serving: bool = False
+    has_drained: bool = False
     features: frozenset[str] = frozenset({"cpu"})
 
     @property
@@ -128,6 +130,7 @@ def _facts(values: dict[str, list[str]]) -> HostFacts:
         manifest=decode(one("manifest")) if "manifest" in values else Manifest(),
         manifest_sum=one("manifest_sum"),
         has_systemd_user=one("systemd_user") == "yes",
+        has_drained="drained" in values,
         is_serving=one("service") == "running",
         features=frozenset({"cpu", *values.get("gpu", ())}),
     )

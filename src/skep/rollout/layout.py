@@ -13,8 +13,11 @@ MANIFEST: Final = f"{SHARE}/manifest.json"
 LOCK: Final = f"{SHARE}/lock"
 SERVICE_LOG: Final = f"{SHARE}/hive.log"
 SERVICE_PID: Final = f"{SHARE}/hive.pid"
-HIVE_CONFIG: Final = f"{SHARE}/hive.toml"
+HIVE_CONFIG: Final = (
+    f"{CURRENT}/hive.toml"  # Beside the program, so that switching back brings its configuration back too.
+)
 HIVE_TOKEN: Final = f"{SHARE}/queen.token"
+DRAINED: Final = f"{SHARE}/drained"  # The pools that a sync drained, to be loaded again.
 UPLOADS: Final = ".cache/skep/upload"
 BUILD: Final = ".cache/skep/build"
 UNIT: Final = ".config/systemd/user/skep-hive.service"

@@ -23,6 +23,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     source: str = ""
     previous_key: str = ""
+    config_key: str = ""
     hive_port: int = 0
     service: str = ""
     workers: tuple[InstalledWorker, ...] = ()

@@ -30,6 +30,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     rollback: bool = False
 
 
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """The queen's token on the controller: the file to send, and its digest, which tells a changed one."""
+
+    path: str = ""
+    digest: str = ""
+
+
+NO_TOKEN = Token()
+
+
 class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The steps of one host. No steps: it is in its declared state. `replaces` tells a first install from an upgrade."""
 
@@ -54,7 +64,7 @@ def plan(
     options: Options,
     *,
     now_s: float,
-    token_file: str = "",
+    token: Token = NO_TOKEN,
 ) -> HostPlan:
     """Return what brings the host to its declared state.
 
@@ -64,14 +74,19 @@ def plan(
         return _rollback(host, facts, now_s)
     artifact = msgspec.structs.replace(artifact, key=_target_key(artifact, facts, options))
     _check(host, facts, artifact)
-    steps = [*_install_steps(host, facts, artifact, token_file), *_worker_steps(host, facts, options)]
+    config_key = recipes.config_key(host, token.digest)
+    is_configured = facts.manifest.config_key == config_key
+    steps = [
+        *_install_steps(host, facts, artifact, is_configured=is_configured),
+        *_worker_steps(host, facts, options),
+    ]
     installs = not _is_installed(facts, artifact)
-    restarts = host.auto_start and (installs or not facts.is_serving)
+    restarts = host.auto_start and (installs or not is_configured or not facts.is_serving)
     if restarts:
-        steps += [recipes.start_service(facts), recipes.gate(host, _python(facts))]
+        steps += _start_steps(host, facts)
     if steps:
         # Last: until the manifest names the new version, the next run takes the work up again.
-        steps.append(recipes.record(_manifest(host, facts, artifact, options, now_s)))
+        steps.append(recipes.record(_manifest(host, facts, artifact, options, now_s, config_key)))
     if installs and (old := recipes.prune(_kept(facts, artifact), facts.versions)):
         steps.append(old)
     return HostPlan(
@@ -79,7 +94,7 @@ def plan(
         key=artifact.key,
         replaces=facts.current_key if installs else "",
         steps=tuple(steps),
-        uploads=_uploads(facts, artifact, token_file if installs else ""),
+        uploads=_uploads(facts, artifact, "" if installs is False and is_configured else token.path),
         workers_added=tuple(worker.slug for worker in _missing_workers(host, facts, options)),
         workers_removed=tuple(worker.slug for worker in _extra_workers(host, facts, options)),
     )
@@ -102,19 +117,23 @@ def _is_installed(facts: HostFacts, artifact: Artifact) -> bool:
     return facts.current_key == artifact.key == facts.manifest.key and facts.link == recipes.BIN_LINK
 
 
-def _install_steps(host: HiveHost, facts: HostFacts, artifact: Artifact, token_file: str) -> list[RemoteStep]:
+def _install_steps(
+    host: HiveHost, facts: HostFacts, artifact: Artifact, *, is_configured: bool
+) -> list[RemoteStep]:
     if _is_installed(facts, artifact):
-        return []
+        return [] if is_configured else [recipes.configure(host, artifact.key)]
     steps = []
     if artifact.key not in facts.versions:
         steps += [recipes.stage(artifact, _python(facts)), recipes.verify(artifact)]
+    steps.append(recipes.configure(host, artifact.key))
     if facts.is_serving:
         steps.append(recipes.drain(host))
-    return [
-        *steps,
-        recipes.switch(artifact.key, facts.current_key),
-        recipes.configure(host, has_token=bool(token_file)),
-    ]
+    return [*steps, recipes.switch(artifact.key, facts.current_key)]
+
+
+def _start_steps(host: HiveHost, facts: HostFacts) -> list[RemoteStep]:
+    steps = [recipes.start_service(facts), recipes.gate(host, _python(facts))]
+    return [*steps, recipes.resume(host)] if facts.is_serving or facts.has_drained else steps
 
 
 def _worker_steps(host: HiveHost, facts: HostFacts, options: Options) -> list[RemoteStep]:
@@ -155,7 +174,7 @@ def plan_put_back(host: HiveHost, facts: HostFacts) -> HostPlan:
     """Return what brings the version back that `facts` found: the answer to a gate that failed after the switch."""
     steps = [recipes.switch(facts.current_key, "")]
     if host.auto_start:
-        steps += [recipes.start_service(facts), recipes.gate(host, _python(facts))]
+        steps += _start_steps(host, facts)
     return HostPlan(alias=host.alias, key=facts.current_key, replaces="", steps=tuple(steps), uploads=())
 
 
@@ -164,12 +183,17 @@ def _rollback(host: HiveHost, facts: HostFacts, now_s: float) -> HostPlan:
     if not previous or previous not in facts.versions:
         raise NothingToRollBack(f"{host.alias} keeps no earlier version", alias=host.alias)
     manifest = msgspec.structs.replace(
-        facts.manifest, key=previous, previous_key=facts.current_key, installed_at_s=now_s, source="rollback"
+        facts.manifest,
+        key=previous,
+        previous_key=facts.current_key,
+        installed_at_s=now_s,
+        source="rollback",
+        config_key="",
     )
     steps = [recipes.drain(host)] if facts.is_serving else []
     steps.append(recipes.switch(previous, facts.current_key))
     if host.auto_start:
-        steps += [recipes.start_service(facts), recipes.gate(host, _python(facts))]
+        steps += _start_steps(host, facts)
     steps.append(recipes.record(manifest))
     return HostPlan(
         alias=host.alias, key=previous, replaces=facts.current_key, steps=tuple(steps), uploads=()
@@ -192,7 +216,7 @@ def _extra_workers(host: HiveHost, facts: HostFacts, options: Options) -> list[I
 
 
 def _manifest(
-    host: HiveHost, facts: HostFacts, artifact: Artifact, options: Options, now_s: float
+    host: HiveHost, facts: HostFacts, artifact: Artifact, options: Options, now_s: float, config_key: str
 ) -> Manifest:
     removed = {worker.slug for worker in _extra_workers(host, facts, options)}
     kept = {
@@ -205,6 +229,7 @@ def _manifest(
         key=artifact.key,
         source=artifact.source,
         previous_key=previous,
+        config_key=config_key,
         hive_port=host.hive_port,
         service="systemd" if facts.has_systemd_user else "supervisor",
         workers=tuple(kept.values()),

@@ -1,5 +1,6 @@
 """The steps themselves: each function returns one, from values only. Paths are relative to the host's home."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from skep.rollout.steps import RemoteStep, Upload, q
 from skep.spec.host import HiveHost
 
 BIN_LINK = "../share/skep/current/bin/skep"
+DRAIN_S = 30.0
 BUILD_S_MAX, ENGINE_S_MAX, GATE_S_MAX = 1800.0, 7200.0, 60.0
 
 
@@ -96,13 +98,36 @@ def verify(artifact: Artifact) -> RemoteStep:
     return RemoteStep(name="verify", detail=f"{artifact.key} --version", script=script)
 
 
+def _pool_command(host: HiveHost, verb: str, rest: str = "") -> str:
+    where, token = "127.0.0.1", ""
+    if host.queen_token_file:
+        where, token = host.address or host.hostname, f' --token-file "$HOME"/{layout.HIVE_TOKEN}'
+    return f"{layout.BIN}/skep pool {verb} --hive http://{where}:{host.hive_port}{token}{rest} </dev/null"
+
+
 def drain(host: HiveHost) -> RemoteStep:
-    """Let running requests finish before the hive is switched. A hive that is already gone has nothing to drain."""
+    """Drain the pools that are loaded, so that running requests finish, and note which they were.
+
+    A note of an interrupted sync is kept: its pools are offline by now, and are still to be loaded again.
+    """
     script = (
-        f"{layout.BIN}/skep pool drain --all --url http://127.0.0.1:{host.hive_port} </dev/null || "
-        "echo 'the old hive did not drain; its requests end with it'\n"
+        f"[ -s {layout.DRAINED} ] || {_pool_command(host, 'list', ' --loaded-ids')} > {layout.DRAINED}.new || true\n"
+        f"[ -s {layout.DRAINED} ] || mv {layout.DRAINED}.new {layout.DRAINED}\n"
+        f"pids=\nfor p in $(cat {layout.DRAINED}); do {_pool_command(host, 'drain', f' --deadline-s {DRAIN_S:g} --wait')} "
+        '"$p" & pids="$pids $!"; done\n'
+        'for p in $pids; do wait "$p" || echo "a pool did not drain in time; its requests end with it"; done\n'
     )
-    return RemoteStep(name="drain", detail="running requests finish", script=script, limit_s=120)
+    return RemoteStep(name="drain", detail="running requests finish", script=script, limit_s=DRAIN_S * 3)
+
+
+def resume(host: HiveHost) -> RemoteStep:
+    """Load the pools again that `drain` drained."""
+    script = (
+        f"for p in $(cat {layout.DRAINED} 2>/dev/null); do {_pool_command(host, 'preload')} "
+        '"$p" >/dev/null || { echo "pool $p is not loaded again"; exit 1; }; done\n'
+        f"rm -f {layout.DRAINED}\n"
+    )
+    return RemoteStep(name="resume", detail="the drained pools are loaded again", script=script)
 
 
 def _replace_link(target: str, link: str) -> str:
@@ -122,23 +147,33 @@ def switch(key: str, previous: str) -> RemoteStep:
     return RemoteStep(name="switch", detail=f"current → {key}", script=script)
 
 
-def configure(host: HiveHost, *, has_token: bool) -> RemoteStep:
-    """Write the hive's own configuration, readable by nobody else."""
+def hive_config(host: HiveHost) -> str:
+    """Return the hive's own skep.toml; `@HOME@` stands for the host's home."""
     daemon = {"bind": f"127.0.0.1:{host.hive_port}", "node_id": host.alias}
     if host.queen:
         daemon |= {"queen": host.queen}
-    if has_token:
+    if host.queen_token_file:
         where = host.address or host.hostname
         daemon |= {
             "bind": f"{where}:{host.hive_port}",
             "worker_host": where,
             "token_file": "@HOME@/" + layout.HIVE_TOKEN,
         }
-    text = "# Written by skep sync; changes are overwritten.\n" + host.config
     # A JSON string is a TOML basic string.
     table = "\n".join(["[hive_daemon]", *(f"{name} = {json.dumps(value)}" for name, value in daemon.items())])
-    script = f"printf '%s\\n' {q(text + table)} | sed \"s|@HOME@|$HOME|\" > {layout.HIVE_CONFIG}.new\nmv {layout.HIVE_CONFIG}.new {layout.HIVE_CONFIG}\n"
-    return RemoteStep(name="configure", detail=layout.HIVE_CONFIG, script=script)
+    return f"# Written by skep sync; changes are overwritten.\n{host.config}\n{table}\n"
+
+
+def config_key(host: HiveHost, token_digest: str) -> str:
+    """Return the identity of a host's configuration and token: another key means that it must be written anew."""
+    return hashlib.sha256((hive_config(host) + token_digest).encode()).hexdigest()[:16]
+
+
+def configure(host: HiveHost, key: str) -> RemoteStep:
+    """Write the hive's own configuration beside its program, readable by nobody else."""
+    target = f"{version_folder(key)}/hive.toml"
+    script = f"printf '%s' {q(hive_config(host))} | sed \"s|@HOME@|$HOME|\" > {q(target)}.new\nmv {q(target)}.new {q(target)}\n"
+    return RemoteStep(name="configure", detail=target, script=script)
 
 
 def engines(workers: Sequence[InstalledWorker]) -> RemoteStep:
@@ -152,8 +187,8 @@ def engines(workers: Sequence[InstalledWorker]) -> RemoteStep:
             f'{{ {ask} </dev/null > {q(note + ".new")} && mv {q(note + ".new")} {q(note)}; }} & pids="$pids $!"'
         )
     lines += ["bad=0", 'for p in $pids; do wait "$p" || bad=$?; done', "exit $bad"]
-    names = ", ".join(worker.slug for worker in workers)
-    return RemoteStep(name="engines", detail=names, script="\n".join(lines) + "\n", limit_s=ENGINE_S_MAX)
+    detail = ", ".join(worker.slug for worker in workers)
+    return RemoteStep(name="engines", detail=detail, script="\n".join(lines) + "\n", limit_s=ENGINE_S_MAX)
 
 
 def remove_engine(worker: InstalledWorker) -> RemoteStep:
@@ -189,9 +224,10 @@ def gate(host: HiveHost, python: str) -> RemoteStep:
     ask = f"import urllib.request as u; u.urlopen({url!r}, timeout=2).read()"
     by_python = f"{q(python)} -c {q(ask)}" if python else "false"
     script = (
-        f"i=0\nuntil {{ {by_python} || curl -fsS -m 2 {q(url)} || wget -q -T 2 -O - {q(url)}; }} >/dev/null 2>&1; do\n"
-        f"  i=$((i+1))\n  if [ $i -gt {int(GATE_S_MAX * 4)} ]; then echo 'the hive does not answer'; "
-        f"tail -n 20 {layout.SERVICE_LOG} 2>/dev/null; exit 1; fi\n  sleep 0.25\ndone\n"
+        f"end=$(( $(date +%s) + {int(GATE_S_MAX)} ))\n"
+        f"until {{ {by_python} || curl -fsS -m 2 {q(url)} || wget -q -T 2 -O - {q(url)}; }} >/dev/null 2>&1; do\n"
+        "  if [ $(date +%s) -ge $end ]; then echo 'the hive does not answer'; "
+        f"tail -n 20 {layout.SERVICE_LOG} 2>/dev/null; exit 1; fi\n  sleep 0.25\ndone\n{service.STILL_OURS}"
     )
     return RemoteStep(name="gate", detail=url, script=script, limit_s=GATE_S_MAX * 3)
 
@@ -199,7 +235,10 @@ def gate(host: HiveHost, python: str) -> RemoteStep:
 def prune(keep: set[str], present: frozenset[str]) -> RemoteStep | None:
     """Remove versions that are neither current nor kept for a rollback, and uploads that are used up."""
     old = sorted(present - keep)
-    script = "".join(f"rm -rf {q(version_folder(key))}\n" for key in old)
+    script = (
+        "".join(f"rm -rf {q(version_folder(key))}\n" for key in old)
+        + f"rm -rf {layout.UPLOADS} {layout.BUILD}\n"
+    )
     return RemoteStep(name="prune", detail=", ".join(old), script=script) if old else None
 
 
@@ -207,7 +246,7 @@ def uninstall() -> RemoteStep:
     """Stop the hive and remove everything that skep put on this host."""
     script = service.STOP + (
         f"rm -f {layout.BIN}/skep {layout.UNIT} {layout.CURRENT} {layout.PREVIOUS}\n"
-        f"rm -rf {layout.VERSIONS} {layout.ENGINES} {layout.WORKERS} {layout.UPLOADS} {layout.BUILD} {layout.HIVE_CONFIG} {layout.HIVE_TOKEN}\n"
+        f"rm -rf {layout.VERSIONS} {layout.ENGINES} {layout.WORKERS} {layout.UPLOADS} {layout.BUILD} {layout.HIVE_TOKEN} {layout.DRAINED}\n"
         f"rm -f {layout.MANIFEST} {layout.SERVICE_LOG}\n"
     )
     return RemoteStep(name="uninstall", detail="what the manifest lists", script=script)

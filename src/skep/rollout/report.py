@@ -96,6 +96,7 @@ class Issue(StrEnum):
     EXTRA_WORKER = "extra_worker"
     VERSION = "version"
     FEATURES = "features"
+    CONFIG = "config"
     UNREACHABLE = "unreachable"
     STOPPED = "stopped"
 

@@ -34,6 +34,11 @@ fi
 rm -f {layout.SERVICE_PID}
 """
 
+# After the gate: the one that answers must be the one that was started, and not another program on the port.
+STILL_OURS: Final = f"""{IS_SERVING}
+[ "$s" = running ] || {{ echo "something answers, but the hive that was started does not run"; tail -n 20 {layout.SERVICE_LOG} 2>/dev/null; exit 1; }}
+"""
+
 START_BY_SYSTEMD: Final = f"""{layout.BIN}/skep hive install --config "$HOME"/{layout.HIVE_CONFIG} </dev/null
 systemctl --user daemon-reload
 systemctl --user enable -q skep-hive

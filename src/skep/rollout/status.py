@@ -17,11 +17,12 @@ async def status(
     connector: Connector,
     hosts: Sequence[HiveHost],
     artifacts: dict[str, Artifact],
+    config_keys: dict[str, str],
     *,
     extra: Sequence[HiveHost] = (),
     jobs: int = 16,
 ) -> StatusReport:
-    """Read every host once. `artifacts` maps aliases to what should be installed; `extra` are no longer declared."""
+    """Read every host once. `artifacts` and `config_keys` map aliases to what should be there; `extra` are no longer declared."""
     bound = asyncio.Semaphore(jobs)
 
     async def one(host: HiveHost, artifact: Artifact | None) -> list[Drift]:
@@ -34,7 +35,7 @@ async def status(
                     await transport.aclose()
             except SkepError as error:
                 return [Drift(hive=host.alias, issue=Issue.UNREACHABLE, details=str(error))]
-        return drift_of(host, facts, artifact) if artifact else extra_of(host, facts)
+        return drift_of(host, facts, artifact, config_keys[host.alias]) if artifact else extra_of(host, facts)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(host, artifacts[host.alias])) for host in hosts]
@@ -45,7 +46,7 @@ async def status(
     return StatusReport(status=verdict, drift=found, hives=len(hosts))
 
 
-def drift_of(host: HiveHost, facts: HostFacts, artifact: Artifact) -> list[Drift]:
+def drift_of(host: HiveHost, facts: HostFacts, artifact: Artifact, config_key: str) -> list[Drift]:
     """Return how a host differs from its declaration."""
     found: list[tuple[Issue, str]] = []
     installed = facts.current_key.partition(AGAIN)[0]
@@ -53,6 +54,8 @@ def drift_of(host: HiveHost, facts: HostFacts, artifact: Artifact) -> list[Drift
         found.append((Issue.MISSING_HIVE, "no hive is installed"))
     elif installed != artifact.key or facts.manifest.key != facts.current_key:
         found.append((Issue.VERSION, f"{installed} is installed, {artifact.key} is declared"))
+    elif facts.manifest.config_key != config_key:
+        found.append((Issue.CONFIG, "the configuration or the token on the host is not the declared one"))
     elif host.auto_start and not facts.is_serving:
         found.append((Issue.STOPPED, "the hive is installed and does not run"))
     found += _workers(host, facts)

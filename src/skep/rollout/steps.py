@@ -20,7 +20,7 @@ EXIT_CHANGED: Final = 76
 EXIT_STEP_FAILED: Final = 77
 EXIT_UNHEARD: Final = 78
 HEAR_S_MAX: Final = 60
-COMMITS: Final = frozenset({"switch", "uninstall", "service"})
+COMMITS: Final = frozenset({"drain", "switch", "uninstall", "service"})
 """Steps that change what serves. The host asks before them: one that can no longer hear us keeps its old version."""
 
 

@@ -9,11 +9,12 @@ import msgspec
 
 from skep.errors import SkepError
 from skep.errors.rollout import ArtifactMissing, ConnectionLost, HostChanged, HostUnreachable, StepFailed
+from skep.provision.files import file_sha256
 from skep.rollout import plan as planning
 from skep.rollout.apply import OnStep, perform, planned, read_facts
 from skep.rollout.artifact import Artifact, resolve
 from skep.rollout.facts import HostFacts
-from skep.rollout.plan import HostPlan, Options
+from skep.rollout.plan import NO_TOKEN, HostPlan, Options, Token
 from skep.rollout.report import HostOutcome, HostReport, StepReport, SyncReport, summarize
 from skep.rollout.transport import Connector, Transport
 from skep.spec.host import HiveHost
@@ -85,6 +86,11 @@ class Sync:
                     await self._sleep(pause_s)
                 except SkepError as error:
                     return self._failed(host, error, began_s, retries)
+                except (
+                    OSError
+                ) as error:  # A wheel that cannot be read, a cache that is full: this host's trouble alone.
+                    unreadable = ArtifactMissing(f"{host.alias}: {error}", alias=host.alias)
+                    return self._failed(host, unreadable, began_s, retries)
                 else:
                     return msgspec.structs.replace(
                         report, seconds=round(self._clock() - began_s, 4), retries=retries
@@ -116,10 +122,8 @@ class Sync:
 
     async def _plan(self, host: HiveHost, facts: HostFacts) -> HostPlan:
         artifact = await self._artifact(host)
-        token_file = _token_file(host, self._settings.base)
-        return planning.plan(
-            host, facts, artifact, self._settings.options, now_s=self._now_s(), token_file=token_file
-        )
+        token = token_of(host, self._settings.base)
+        return planning.plan(host, facts, artifact, self._settings.options, now_s=self._now_s(), token=token)
 
     async def _artifact(self, host: HiveHost) -> Artifact:
         """Look at each `install` once, however many hosts share it."""
@@ -143,7 +147,7 @@ class Sync:
                 )
             try:
                 return await self._perform(transport, host, plan, facts)
-            except StepFailed:
+            except SkepError:
                 self._stopped_by = host.alias
                 raise
 
@@ -154,7 +158,7 @@ class Sync:
         try:
             steps = await perform(transport, plan, facts, on_step=on_step, clock=self._clock)
         except StepFailed as error:
-            if error.step in {"service", "gate"} and facts.current_key:
+            if error.step in {"service", "gate", "resume"} and facts.current_key:
                 await self._put_back(transport, host, facts, error, on_step)
             raise
         return HostReport(
@@ -207,10 +211,11 @@ def _with_tail(error: SkepError) -> str:
     return f"{error}\n{tail}" if tail and tail.strip() not in str(error) else str(error)
 
 
-def _token_file(host: HiveHost, base: Path) -> str:
+def token_of(host: HiveHost, base: Path) -> Token:
+    """Return the queen's token of a host. Raises: ArtifactMissing."""
     if not host.queen_token_file:
-        return ""
+        return NO_TOKEN
     path = base / Path(host.queen_token_file).expanduser()
     if not path.is_file():
         raise ArtifactMissing(f"{host.alias}: queen_token_file {path} is not there", path=str(path))
-    return str(path)
+    return Token(path=str(path), digest=file_sha256(path))

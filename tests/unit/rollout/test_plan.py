@@ -34,8 +34,14 @@ FRESH: dict[str, Any] = {
 INSTALL = Install(local=LocalInstall(path="x"))
 
 
+def host_of(case: dict[str, Any]) -> HiveHost:
+    host = {"alias": "h", "hostname": "h.example", "workers": case.get("workers", []), **case.get("host", {})}
+    return msgspec.convert({**host, "install": msgspec.to_builtins(INSTALL)}, HiveHost)
+
+
 def facts_of(case: dict[str, Any]) -> HostFacts:
-    given_facts = {**FRESH, **case.get("facts", {}), "manifest": case.get("manifest", {})}
+    manifest = {"config_key": recipes.config_key(host_of(case), ""), **case.get("manifest", {})}
+    given_facts = {**FRESH, **case.get("facts", {}), "manifest": manifest}
     if given_facts.get("link") == "LINK":
         given_facts["link"] = recipes.BIN_LINK
     return msgspec.convert(given_facts, HostFacts)
@@ -43,9 +49,8 @@ def facts_of(case: dict[str, Any]) -> HostFacts:
 
 def plan_of(case: dict[str, Any]) -> HostPlan:
     artifact = {"key": "new", "kind": "binary", "source": "s", **case.get("artifact", {})}
-    host = {"alias": "h", "hostname": "h.example", "workers": case.get("workers", []), **case.get("host", {})}
     return plan(
-        msgspec.convert({**host, "install": msgspec.to_builtins(INSTALL)}, HiveHost),
+        host_of(case),
         facts_of(case),
         msgspec.convert(artifact, Artifact),
         msgspec.convert(case.get("options", {}), Options),

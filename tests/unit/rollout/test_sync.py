@@ -52,7 +52,7 @@ def marks(*names: str, failed: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-INSTALL = ("stage", "verify", "switch", "configure", "service", "gate", "record")
+INSTALL = ("stage", "verify", "configure", "switch", "service", "gate", "record")
 
 
 @pytest.fixture
@@ -164,16 +164,16 @@ async def test_a_failed_gate_brings_the_old_version_back_and_stops_the_roll(inst
     bad.expect("mkdir")
     bad.expect(
         "flock",
-        stdout=marks("stage", "verify", "drain", "switch", "configure", "service", failed="gate"),
+        stdout=marks("stage", "verify", "configure", "drain", "switch", "service", failed="gate"),
         exit_status=77,
     )
-    bad.expect("versions/old", stdout=marks("switch", "service", "gate"))
+    bad.expect("versions/old", stdout=marks("switch", "service", "gate", "resume"))
     waiting = ScriptedTransport()
     waiting.expect(PROBE, stdout=facts(key="old", service="running"))
     report = await run(tmp_path, [host("a", install), host("b", install)], {"a": [bad], "b": [waiting]})
     first, second = report.hives
     assert first.status is HostOutcome.FAILED
-    assert [step.name for step in first.steps][-3:] == ["switch", "service", "gate"]
+    assert [step.name for step in first.steps][-4:] == ["switch", "service", "gate", "resume"]
     assert second.status is HostOutcome.SKIPPED
     assert "stopped at a" in second.error
     bad.assert_all_used()

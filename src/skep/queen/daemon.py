@@ -113,7 +113,7 @@ class Queen:
         )
         me = QueenRecord(
             queen_id=core.instance,
-            admin_url=options.advertise or self.admin_url,
+            admin_url=options.advertise or _reachable(self.admin_url),
             gateway_url=self.gateway_url,
             version=__version__,
             started_at=time.time(),
@@ -218,6 +218,13 @@ def _url(listener: socket.socket, *, is_tls: bool) -> str:
     host, port = listener.getsockname()[:2]
     name = f"[{host}]" if ":" in host else host
     return f"{'https' if is_tls else 'http'}://{name}:{port}"
+
+
+def _reachable(url: str) -> str:
+    """Return a URL that others can use where this one names every address of the machine."""
+    for wildcard in ("//0.0.0.0:", "//[::]:"):
+        url = url.replace(wildcard, f"//{socket.gethostname()}:")
+    return url
 
 
 def _tls(certificate: tuple[str, str] | None) -> ssl.SSLContext | None:

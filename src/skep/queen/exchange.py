@@ -26,6 +26,7 @@ from skep.queen.upstream import UpstreamConnection
 from skep.wire.errors import error_object
 
 _OVERLOADED = frozenset({429, 503})
+_UNTRUSTED = frozenset({401, 403})
 _BROKEN = frozenset({500, 502, 504})
 _SERVER_ERROR = 500
 
@@ -239,6 +240,9 @@ class Exchange:
             return
         status = self._head[0]
         if status in _OVERLOADED and self._retry(is_failure=False):
+            return
+        if status in _UNTRUSTED:  # Our token is not its token: that is no affair of the client's.
+            self._fail(f"the replica refused the gateway with {status}")
             return
         if status in _BROKEN and self._replica is not None:
             self._shared.dispatcher.failed(self._replica, is_cut=False)

@@ -239,6 +239,19 @@ async def test_a_full_or_draining_replica_is_passed_over(rig):
         assert b"retry-after: 7" in head
 
 
+async def test_a_replica_that_refuses_the_gateways_token_is_no_affair_of_the_client(rig):
+    async def strict(up, reader, writer, body):
+        writer.write(whole(b'{"error":{"code":"unauthorized"}}', b"401 Unauthorized"))
+
+    async with Upstream(strict) as bad, Upstream(plain) as good:
+        rig.serve(bad, good)
+        assert {split(await rig.post())[0] for _ in range(6)} == {200}
+        assert rig.dispatcher.ejections <= 1
+    async with Upstream(strict) as bad:
+        rig.serve(bad)
+        assert split(await rig.post())[0] in (502, 503)
+
+
 async def test_a_broken_plain_answer_is_never_sent_as_a_whole_one(rig):
     async def large(up, reader, writer, body):
         writer.write(

@@ -1,9 +1,11 @@
 """`skep chat`: talk to a model in the terminal, through any OpenAI-compatible endpoint."""
 
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
@@ -11,7 +13,7 @@ import msgspec
 import typer
 
 from skep.cli.console import err, out, run
-from skep.errors import InvalidInput, NotFound, SkepError, Unavailable
+from skep.errors import InvalidConfig, InvalidInput, NotFound, SkepError, Unavailable
 from skep.web.client import make_client
 from skep.wire.sse import SseParser
 
@@ -61,8 +63,14 @@ class Endpoint:
             async with self._client() as client, client.get(f"{self.url}/v1/models") as answer:
                 await _check(answer)
                 return [model["id"] for model in (await answer.json())["data"]]
-        except aiohttp.ClientConnectionError as error:
+        except aiohttp.InvalidURL as error:
+            raise InvalidConfig(f"--url {self.url!r} is not a URL such as {GATEWAY}") from error
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise self._away(error) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unavailable(
+                f"what answers at {self.url} does not speak OpenAI's API", url=self.url
+            ) from error
 
     async def stream(self, body: dict[str, Any]) -> AsyncGenerator[str]:
         """Yield the answer's pieces. Raises: SkepError also for a failure in the middle; a cut stream is one."""
@@ -71,10 +79,16 @@ class Endpoint:
                 await _check(answer)
                 async for piece in _pieces(answer):
                     yield piece
-        except aiohttp.ClientConnectionError as error:
-            raise self._away(error) from error
+        except aiohttp.InvalidURL as error:
+            raise InvalidConfig(f"--url {self.url!r} is not a URL such as {GATEWAY}") from error
         except aiohttp.ClientPayloadError as error:
             raise Unavailable("the answer was cut off; ask again", url=self.url) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._away(error) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Unavailable(
+                f"what answers at {self.url} does not speak OpenAI's API", url=self.url
+            ) from error
 
     def _away(self, error: Exception) -> Unavailable:
         return Unavailable(f"nothing answers at {self.url} ({error}). Start it with: skep up", url=self.url)
@@ -90,7 +104,7 @@ async def _check(answer: aiohttp.ClientResponse) -> None:
         message = text.strip()[:200] or answer.reason
     if answer.status in {401, 403}:
         raise InvalidInput(
-            f"{answer.url.host} refused the key ({message}). Give one with --key or SKEP_API_KEY"
+            f"{answer.url.host} refused the key ({message}). Put one into SKEP_API_KEY, or its file into --key-file"
         )
     raise SkepError(f"the server said {answer.status}: {message}", status=answer.status)
 
@@ -103,9 +117,12 @@ async def _pieces(answer: aiohttp.ClientResponse) -> AsyncGenerator[str]:
                 return
             message = json.loads(event.data)
             if "error" in message:
-                raise Unavailable(f"the answer broke off: {message['error'].get('message')}; ask again")
+                told = message["error"]
+                raise Unavailable(
+                    f"the answer broke off: {told.get('message') if isinstance(told, dict) else told}; ask again"
+                )
             for choice in message.get("choices", ()):
-                if piece := choice.get("delta", {}).get("content"):
+                if piece := (choice.get("delta") or {}).get("content"):
                     yield piece
     raise Unavailable("the answer ended without its end mark: it was cut off; ask again")
 
@@ -114,7 +131,9 @@ def chat(
     model: Annotated[str, typer.Argument(help="The model's name; default: the first that is served.")] = "",
     message: Annotated[str, typer.Option("--message", "-m", help="Ask once, print the answer, leave.")] = "",
     url: Annotated[str, typer.Option(envvar="SKEP_URL", help="Any OpenAI-compatible server.")] = GATEWAY,
-    key: Annotated[str, typer.Option(envvar="SKEP_API_KEY", help="API key.", show_default=False)] = "",
+    key_file: Annotated[
+        Path | None, typer.Option(help="A file with the API key; SKEP_API_KEY does the same.")
+    ] = None,
     system: Annotated[str, typer.Option(help="Instructions for the model.")] = "",
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="0 is greedy.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="At most so many tokens an answer.")] = None,
@@ -124,7 +143,11 @@ def chat(
     [bold]skep chat[/bold] starts a conversation, [bold]skep chat -m "what color is the sky?"[/bold] asks once, and
     [bold]echo "hello" | skep chat[/bold] reads the question from a pipe. Ctrl-C stops an answer; at the prompt it leaves.
     """
-    once = message or ("" if sys.stdin.isatty() else sys.stdin.read().strip())
+    is_piped = not sys.stdin.isatty()
+    once = message or (sys.stdin.read().strip() if is_piped else "")
+    if is_piped and not once:
+        raise InvalidConfig("nothing was asked: give -m TEXT, or pipe a question in")
+    key = key_file.read_text().strip() if key_file else os.environ.get("SKEP_API_KEY", "")
 
     endpoint = Endpoint(url, key)
     name = model or _first_model(endpoint)

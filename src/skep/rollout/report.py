@@ -72,7 +72,7 @@ def summarize(hives: Iterable[HostReport], duration_s: float) -> SyncReport:
     def count(*outcomes: HostOutcome) -> int:
         return sum(row.status in outcomes for row in rows)
 
-    good = [row for row in rows if row.status is not HostOutcome.FAILED]
+    good = [row for row in rows if row.status not in {HostOutcome.FAILED, HostOutcome.PLANNED}]
     return SyncReport(
         hives_installed=count(HostOutcome.INSTALLED, HostOutcome.UPGRADED, HostOutcome.ROLLED_BACK),
         hives_already_installed=count(HostOutcome.ALREADY),

@@ -24,7 +24,7 @@ if supervised; then s=running; fi
 """
 
 STOP: Final = f"""{SHELL_FUNCTIONS}
-if [ -e {layout.UNIT} ]; then systemctl --user stop skep-hive 2>/dev/null || true; fi
+if [ -e {layout.UNIT} ]; then systemctl --user disable -q --now skep-hive 2>/dev/null || true; fi
 if supervised; then
   kill -TERM "$p" 2>/dev/null || true
   i=0
@@ -39,7 +39,8 @@ STILL_OURS: Final = f"""{IS_SERVING}
 [ "$s" = running ] || {{ echo "something answers, but the hive that was started does not run"; tail -n 20 {layout.SERVICE_LOG} 2>/dev/null; exit 1; }}
 """
 
-START_BY_SYSTEMD: Final = f"""{layout.BIN}/skep hive install --config "$HOME"/{layout.HIVE_CONFIG} </dev/null
+START_BY_SYSTEMD: Final = f"""{STOP}
+{layout.BIN}/skep hive install --config "$HOME"/{layout.HIVE_CONFIG} </dev/null
 systemctl --user daemon-reload
 systemctl --user enable -q skep-hive
 systemctl --user restart skep-hive

@@ -226,8 +226,9 @@ class SshConnector:
             raise HostKeyRefused(f"{host.alias}: the host shows no key", alias=host.alias)
         line = f"{_known_name(host)} {key.export_public_key().decode().strip()}\n"
         self._known_hosts.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        before = self._known_hosts.read_text() if self._known_hosts.exists() else ""
         with self._known_hosts.open("a") as file:
-            file.write(line)
+            file.write(line if not before or before.endswith("\n") else f"\n{line}")
 
 
 def _known_name(host: HiveHost) -> str:

@@ -120,8 +120,13 @@ async def _podman(
     process = await asyncio.create_subprocess_exec(
         *podman, *argv, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    async with asyncio.timeout(PODMAN_S_MAX):
-        out, _ = await process.communicate()
+    try:
+        async with asyncio.timeout(PODMAN_S_MAX):
+            out, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise LabUnavailable(f"podman {argv[0]} did not end within {PODMAN_S_MAX:g} s") from None
     if process.returncode and is_needed:
         raise LabUnavailable(f"podman {argv[0]} failed: {out.decode(errors='replace').strip()[-500:]}")
     return process.returncode == 0

@@ -4,6 +4,7 @@ Needs root, debootstrap and a mirror that apt already uses on this machine.
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -22,7 +23,8 @@ PACKAGES = (
     "ca-certificates",
     "curl",
 )
-NAME = "localhost/skep-host"
+KEY = hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
+NAME = f"localhost/skep-host:{KEY}"
 BUILD_S_MAX = 900
 
 
@@ -36,8 +38,10 @@ def missing() -> str:
 
 def ensure_tar(cache: Path) -> Path:
     """Return the image's tar, made when it is not in the cache. Blocking, about a minute. Raises: LabUnavailable."""
-    cache.mkdir(parents=True, exist_ok=True)
-    target = cache / f"host-{SUITE}-{len(PACKAGES)}.tar"
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if cache.stat().st_uid != os.geteuid():
+        raise LabUnavailable(f"{cache} belongs to somebody else: an image from there would be run as root")
+    target = cache / f"host-{SUITE}-{KEY}.tar"
     with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():

@@ -175,7 +175,11 @@ class NetnsLab:
             subnet = self._make_bridge()
             for number in range(self._count):
                 self._make_host(number, subnet, key.export_public_key().decode())
-            await asyncio.gather(*(host.boot() for host in self.hosts))
+            async with (
+                asyncio.TaskGroup() as booting
+            ):  # One that fails ends the others before the lab is cleared.
+                for host in self.hosts:
+                    booting.create_task(host.boot())
         except BaseException:
             await asyncio.shield(self.aclose())
             raise
@@ -188,9 +192,11 @@ class NetnsLab:
 
     async def aclose(self) -> None:
         """Remove hosts and bridge; what is gone already is fine."""
-        await asyncio.gather(*(host.aclose() for host in self.hosts))
-        with suppress(LabUnavailable):
+        ends = await asyncio.gather(*(host.aclose() for host in self.hosts), return_exceptions=True)
+        with suppress(LabUnavailable):  # It may not have been made.
             _ip("link", "del", self._bridge)
+        if failed := [end for end in ends if isinstance(end, BaseException)]:
+            raise failed[0]
 
     def prepare(self, host: NetnsHost) -> None:
         """Give a host what its kind needs before it is made; a namespace needs nothing."""

@@ -23,8 +23,9 @@ ROOT = Path(__file__).parents[1]
 MUTANT_S_MAX = 90
 POLICIES = ("backoff", "breaker", "fit", "health", "mask", "restart", "starting", "storm")
 TABLES = ("pool", "replica", "node", "job")
+_FILES = {"backoff": "restart", "breaker": "restart", "storm": "restart"}
 TARGETS = {
-    **{f"skep.policy.{name}": ("tests/unit/policy",) for name in POLICIES},
+    **{f"skep.policy.{name}": (f"tests/unit/policy/test_{_FILES.get(name, name)}.py",) for name in POLICIES},
     **{f"skep.lifecycle.{name}": ("tests/unit/lifecycle",) for name in TABLES},
 }
 _COMPARES = {
@@ -122,11 +123,26 @@ def is_killed(module: str, source: str, tests: tuple[str, ...]) -> bool:
         os.dup2(null, 2)
         signal.alarm(MUTANT_S_MAX)
         sys.meta_path.insert(0, Hook(module, source))
+        importlib.import_module(module)  # Now: pytest's own import hook would come before ours.
         import pytest
 
         status = 1
         try:
-            status = pytest.main(["-x", "-q", "-p", "no:xdist", "-p", "no:skep.testkit.plugin", *tests])
+            status = pytest.main(
+                [
+                    "-x",
+                    "-q",
+                    "-p",
+                    "no:xdist",
+                    "-W",
+                    "ignore::pytest.PytestAssertRewriteWarning",
+                    "-o",
+                    "skep_bdd=false",
+                    "-o",
+                    "skep_ledger=false",
+                    *tests,
+                ]
+            )
         finally:
             os._exit(int(status))
     _, ended = os.waitpid(child, 0)
@@ -151,6 +167,8 @@ def main() -> None:
             continue
         path = ROOT / "src" / Path(*module.split(".")).with_suffix(".py")
         killed = total = skipped = 0
+        if is_killed(module, path.read_text(), tests):
+            sys.exit(f"{module}: its tests fail without any change, so a mutant's death would mean nothing")
         for line, word, source in mutants(path.read_text()):
             if time.monotonic() > deadline:
                 skipped += 1

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(400)
+
 FEATURE = """
 Feature: Sums
   @AB-SUM-1001

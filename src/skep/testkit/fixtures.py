@@ -108,7 +108,7 @@ def fleet(lab: Lab, queen: Daemon) -> tuple[Daemon, Daemon]:
 def worker(portal: Any, log_folder: Path, request: pytest.FixtureRequest) -> Iterator[WorkerHarness]:
     """A running worker: the fake backend, or the real one with `--skep-backend llama`."""
     backend = request.config.getoption("skep_backend") or "fake"
-    model = "fake:demo" if backend == "fake" else str(TINY)
+    model = "fake:demo?token_delay_ms=3" if backend == "fake" else str(TINY)
     found = portal.call(WorkerHarness.start(model, backend=backend, log_dir=log_folder))
     yield found
     portal.call(found.aclose())

@@ -82,7 +82,7 @@ def arguments(options: ProveOptions) -> list[str]:
     found = ["-p", "skep.testkit.plugin", "--skep-bdd", "--skep-ledger", "--skep-command", options.command]
     named = {
         "--skep-feature": options.feature,
-        "--skep-tags": options.tags,
+        "--skep-tags": options.tags.replace("@", ""),  # pytest reads `@name` as a file of arguments.
         "--skep-run-id": options.run_id,
         "--skep-url": options.url,
         "--skep-level": options.level,

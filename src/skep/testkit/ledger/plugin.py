@@ -5,6 +5,7 @@ orphaned grandchildren stay visible; its temporary files go to a folder of its o
 """
 
 import ctypes
+import importlib.util
 import os
 import shutil
 import signal
@@ -43,6 +44,10 @@ class LedgerPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Become a subreaper, and give this process a folder for temporary files, which a guard removes at the last."""
+        if importlib.util.find_spec("uvloop") is not None:
+            import uvloop
+
+            uvloop.new_event_loop().close()  # libuv keeps one pipe for the life of the process: not the first user's.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
         self._old_tmpdir = os.environ.get("TMPDIR")

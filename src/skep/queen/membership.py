@@ -18,7 +18,7 @@ from skep.store.base import Change, Compare, Lease, Put, Store
 log = structlog.get_logger(__name__)
 
 LEASE_S = 3.0
-KEEP_S = 0.7
+KEEP_S = 1.0
 
 
 class Membership:

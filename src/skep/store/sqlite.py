@@ -24,7 +24,7 @@ from skep.store.sqlite_schema import open_file
 
 T = TypeVar("T")
 
-TICK_S = 0.25
+TICK_S = 0.5
 """How often leases are expired and other processes' commits are looked for."""
 
 WATCH_REVISIONS_MAX = 500

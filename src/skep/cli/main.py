@@ -51,10 +51,14 @@ COMMANDS: dict[str, Entry] = {
     "ssh-doctor": Entry(
         "skep.cli.rollout:ssh_doctor", BRING, "Ask each host whether skep could be brought there."
     ),
-    "prove": Entry("skep.cli.prove:prove", PROVE, "Run features against real processes; leave a proof bundle."),
+    "prove": Entry(
+        "skep.cli.prove:prove", PROVE, "Run features against real processes; leave a proof bundle."
+    ),
     "steps": Entry("skep.cli.steps:steps", PROVE, "List the steps that features can use."),
     "proof": Entry("skep.cli.proof:app", PROVE, "Look at proof bundles, verify and compare them."),
-    "testkit": Entry("skep.cli.testkit:app", PROVE, "A proxy that breaks connections, for servers that are not ours."),
+    "testkit": Entry(
+        "skep.cli.testkit:app", PROVE, "A proxy that breaks connections, for servers that are not ours."
+    ),
     "arena": Entry("skep.cli.arena:app", PROVE, "Try a policy on a simulated cluster first."),
 }
 

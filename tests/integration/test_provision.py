@@ -134,6 +134,22 @@ async def test_a_ref_that_is_not_there_is_told(repo: Path, tmp_path: Path, ref: 
 
 
 @needs_toolchain
+async def test_a_machine_without_its_network_uses_what_it_built_before(repo: Path, tmp_path: Path) -> None:
+    built = await ensure(source(repo), root=tmp_path / "engines")
+    shutil.rmtree(repo)
+    assert await ensure(source(repo), root=tmp_path / "engines") == built
+    with pytest.raises(BadReference):
+        await ensure(source(repo, flags=("ECHO_SHOUT=ON",)), root=tmp_path / "engines")
+
+
+@needs_toolchain
+async def test_a_ref_that_only_ends_alike_is_another_branch(repo: Path, tmp_path: Path) -> None:
+    git(repo, "branch", "alice/fix")
+    with pytest.raises(BadReference, match="alice/fix"):
+        await ensure(source(repo, "fix"), root=tmp_path / "engines")
+
+
+@needs_toolchain
 async def test_a_repository_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadReference, match="nowhere"):
         await ensure(source(tmp_path / "nowhere"), root=tmp_path / "engines")

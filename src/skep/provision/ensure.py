@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.errors.provision import EngineNotFound, ProgramBroken
+from skep.errors.provision import BadReference, EngineNotFound, ProgramBroken
 from skep.provision.command import output_of, run_logged
 from skep.provision.download import Want, download
 from skep.provision.facts import gather
@@ -26,7 +26,10 @@ VERSION_LINE_CHARS_MAX = 120
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
-    """An engine that is here. `program` is what to start; `key` names the build that it came from."""
+    """An engine that is here. `program` is what to start; `key` names the build that it came from.
+
+    `declaration` identifies what asked for it (repository, ref and flags, before the ref was looked up).
+    """
 
     id: str
     kind: EngineKind
@@ -35,6 +38,7 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     program: str
     version: str
     installed_at_s: float = 0.0
+    declaration: str = ""
 
 
 async def ensure(
@@ -53,7 +57,16 @@ async def ensure(
     """
     if engine.kind is EngineKind.SKEP or engine.way is EngineWay.EXTERNAL:
         return await _found(engine, root, allow)
-    facts = await gather(engine)
+    try:
+        facts = await gather(engine)
+    except BadReference:
+        # A machine that boots without its network still has what it built before.
+        if known := _built_before(engine, root):
+            on_progress(
+                Progress(step="offline", detail=f"{engine.repo} does not answer: {engine.id} as built before")
+            )
+            return known
+        raise
     key = key_of(engine, commit=facts.commit, toolchain=facts.toolchain, platform=facts.platform)
     folder = root / engine.kind / key
     if present := read_manifest(folder):
@@ -83,6 +96,16 @@ def list_engines(root: Path) -> list[Engine]:
     """Return every engine below `root`, newest first."""
     found = [engine for path in root.glob(f"*/*/{MANIFEST}") if (engine := read_manifest(path.parent))]
     return sorted(found, key=lambda engine: -engine.installed_at_s)
+
+
+def declaration_of(engine: EngineSpec) -> str:
+    """Return the identity of a declaration, whatever its ref means today."""
+    return key_of(engine, commit=engine.ref, toolchain="", platform="")
+
+
+def _built_before(engine: EngineSpec, root: Path) -> Engine | None:
+    wanted = declaration_of(engine)
+    return next((one for one in list_engines(root) if one.declaration == wanted), None)
 
 
 async def _found(engine: EngineSpec, root: Path, allow: frozenset[str]) -> Engine:
@@ -128,6 +151,7 @@ async def _publish(engine: EngineSpec, steps: Plan, now_s: float) -> Engine:
         program=steps.program,
         version=version,
         installed_at_s=now_s,
+        declaration=declaration_of(engine),
     )
     temporary = staging / f"{MANIFEST}.new"
     with temporary.open("wb") as file:

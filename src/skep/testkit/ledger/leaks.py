@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from skep.testkit.ledger.snapshot import Snapshot, listening_ports, take
+from skep.testkit.ledger.snapshot import Snapshot, listening_port, take
 
 SETTLE_S = 2.0
 _EVERY_S = 0.01
@@ -42,11 +42,10 @@ def settle(before: Snapshot, exempt: Snapshot) -> Snapshot:
 
 def describe(leaked: Snapshot) -> list[str]:
     """Say what each leaked thing is."""
-    ports = listening_ports() if any(target.startswith("socket:") for _, target in leaked.fds) else {}
     lines = [f"process {pid} ({_command(pid)})" for pid, _ in sorted(leaked.children)]
     for number, target in sorted(leaked.fds):
-        inode = target.removeprefix("socket:[").removesuffix("]")
-        lines.append(f"port {ports[inode]} (fd {number})" if inode in ports else f"fd {number} ({target})")
+        port = listening_port(number) if target.startswith("socket:") else None
+        lines.append(f"fd {number} ({target})" if port is None else f"port {port} (fd {number})")
     lines += [f"thread {each.name!r}" for each in sorted(leaked.threads, key=lambda each: each.name)]
     lines += [f"temporary file {name}" for name in sorted(leaked.files)]
     return lines

@@ -3,18 +3,13 @@
 import time
 
 from skep.proof.records import ResourceRecord
-from skep.testkit.ledger.snapshot import listening_ports, rss_bytes, take
+from skep.testkit.ledger.snapshot import listening_port, rss_bytes, take
 
 
 def resource_record(scenario: str, phase: str) -> ResourceRecord:
     """What this process holds now, as a record of the bundle."""
     held = take()
-    ports = listening_ports()
-    inodes = {
-        target.removeprefix("socket:[").removesuffix("]")
-        for _, target in held.fds
-        if target.startswith("socket:")
-    }
+    ports = sum(listening_port(fd) is not None for fd, target in held.fds if target.startswith("socket:"))
     return ResourceRecord(
         scenario=scenario,
         phase=phase,
@@ -22,7 +17,7 @@ def resource_record(scenario: str, phase: str) -> ResourceRecord:
         rss_bytes=rss_bytes(),
         fds=len(held.fds),
         threads=len(held.threads),
-        ports=len(inodes & ports.keys()),
+        ports=ports,
         children=len(held.children),
         temporary_files=len(held.files),
     )

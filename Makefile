@@ -3,7 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+# The tests wait more than they compute: two for each core.
+JOBS ?= 4
 STAMP := $(VENV)/.installed
 
 .PHONY: help setup demo test test-fast test-no-llama check bench soak clean

@@ -91,8 +91,21 @@ class EtcdCluster:
 
 
 @pytest.fixture(scope="module")
+def module_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    """One real etcd member for all tests of a module."""
+    with _etcd_clusters(tmp_path_factory) as start:
+        yield start()
+
+
+@pytest.fixture
 def start_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., EtcdCluster]]:
-    """Start real etcd clusters of any number of members; they end with the module."""
+    """Start real etcd clusters of any number of members; they end with the test."""
+    with _etcd_clusters(tmp_path_factory) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _etcd_clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., EtcdCluster]]:
     made: list[EtcdCluster] = []
 
     def start(members: int = 1) -> EtcdCluster:
@@ -103,10 +116,12 @@ def start_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
         cluster.wait()
         return cluster
 
-    yield start
-    for cluster in made:
-        for member in range(len(cluster.children)):
-            cluster.kill(member)
+    try:
+        yield start
+    finally:
+        for cluster in made:
+            for member in range(len(cluster.children)):
+                cluster.kill(member)
 
 
 def _writes(url: str) -> bool:

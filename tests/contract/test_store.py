@@ -14,8 +14,8 @@ from skep.store.sqlite import SqliteStore
 
 
 @pytest.fixture(scope="module")
-def etcd_url(start_etcd) -> str:
-    return start_etcd().urls[0]
+def etcd_url(module_etcd) -> str:
+    return module_etcd.urls[0]
 
 
 @pytest.fixture(params=["sqlite", "etcd"])

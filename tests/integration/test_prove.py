@@ -1,5 +1,6 @@
 """`skep prove` and `skep proof` as processes, over a small suite."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.timeout(400)
@@ -175,6 +177,20 @@ def test_a_run_that_is_killed_leaves_a_partial_bundle(suite, processes) -> None:
     assert ": partial" in verdict.stdout
     assert "was running: features/slow.feature:4" in verdict.stdout
     assert [each["status"] for each in shown(suite, "killed")["scenarios"]] == ["passed"] * 3
+    deadline = time.monotonic() + 10
+    while left := working_in(suite):
+        assert time.monotonic() < deadline, f"the killed runner left {left}"
+        time.sleep(0.05)
+
+
+def working_in(folder: Path) -> list[psutil.Process]:
+    """Return the processes whose working folder is this one: a runner, its workers, its guard."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def test_steps_are_listed_with_their_uses(suite) -> None:

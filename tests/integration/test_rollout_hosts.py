@@ -2,7 +2,6 @@
 
 import asyncio
 import stat
-import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -13,11 +12,9 @@ from skep.rollout.ssh import SshConnector
 from skep.rollout.sync import Settings, Sync
 from skep.spec.host import HiveHost, Install, LocalInstall
 from skep.testkit.hosts import container, netns
-from skep.testkit.hosts.container import ContainerLab
+from skep.testkit.hosts.container import IMAGE_CACHE, ContainerLab
 from skep.testkit.hosts.netns import NetnsLab
 
-# The image takes minutes to make: kept beside the temporary folders, for every run on this machine.
-CACHE = Path(tempfile.gettempdir()) / "skep-hosts"
 LEVELS = {"netns": netns.missing(), "container": container.missing()}
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.xdist_group("hosts")]
 
@@ -32,7 +29,7 @@ async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[
     made = (
         NetnsLab(tmp_path / "lab")
         if request.param == "netns"
-        else ContainerLab(tmp_path / "lab", cache=CACHE)
+        else ContainerLab(tmp_path / "lab", cache=IMAGE_CACHE)
     )
     async with made as lab:
         yield lab

@@ -52,11 +52,18 @@ class HiveProcess:
         self.url = ""
 
     def wait_started(self) -> "HiveProcess":
-        with os.fdopen(self._report, "rb") as pipe:
+        report, self._report = self._report, -1
+        with os.fdopen(report, "rb") as pipe:
             line = pipe.readline()
         assert line, f"the hive did not start:\n{self.log_tail()}"
         self.url = json.loads(line)["url"]
         return self
+
+    def close_report(self) -> None:
+        """Let go of the pipe of a hive that nobody waited for."""
+        if self._report >= 0:
+            os.close(self._report)
+            self._report = -1
 
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -188,6 +195,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path)
     yield place
     for hive in place.hives:
+        hive.close_report()
         if hive.process.poll() is None:
             hive.process.kill()
             hive.process.wait()

@@ -4,12 +4,14 @@ Podman keeps its storage and state inside a private folder: nothing of the machi
 """
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 from skep.errors.testkit import LabUnavailable
+from skep.spec.folders import folders
 from skep.testkit.hosts import image, netns
 
 CONFIG = """[containers]
@@ -20,6 +22,8 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 PODMAN_S_MAX = 180.0
+# An image takes minutes to make: it is kept for every run of this user.
+IMAGE_CACHE = folders(os.environ).cache / "hosts"
 
 
 def missing() -> str:
@@ -86,15 +90,11 @@ class ContainerLab(netns.NetnsLab):
     def __init__(self, folder: Path, hosts: int = 3, *, cache: Path) -> None:
         super().__init__(folder, hosts)
         self._cache = cache
-        store = cache / "podman"
+        # Podman refuses a run folder whose path is longer than 50 characters.
+        state = Path("/run") / f"skep-{hashlib.sha256(str(cache).encode()).hexdigest()[:8]}"
         self._podman = (
-            "podman",
-            "--root",
-            str(store / "root"),
-            "--runroot",
-            str(store / "run"),
-            "--tmpdir",
-            str(store / "tmp"),
+            *("podman", "--root", str(cache / "podman")),
+            *("--runroot", str(state / "run"), "--tmpdir", str(state / "tmp")),
         )
         self._environment = {**os.environ, "CONTAINERS_CONF": str(cache / "containers.conf")}
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pytest_bdd import given, parsers, then, when
 from skep.rollout.plan import Options
 from skep.rollout.report import HostReport, SyncReport
 from skep.spec.host import HiveHost, Install, LocalInstall, ReleaseInstall, WorkerDecl
-from skep.testkit.hosts.container import ContainerLab
+from skep.testkit.hosts.container import IMAGE_CACHE, ContainerLab
 from skep.testkit.hosts.loopback import LoopbackLab
 from skep.testkit.hosts.netns import NetnsLab
 from skep.testkit.portal import Portal
@@ -87,7 +86,7 @@ def rollout(request: pytest.FixtureRequest, portal: Portal, tmp_path: Path) -> I
     folder = tmp_path / "hosts"
     makers: dict[str, Callable[[], Any]] = {
         "netns": lambda: NetnsLab(folder, hosts=3),
-        "container": lambda: ContainerLab(folder, hosts=3, cache=Path(tempfile.gettempdir()) / "skep-hosts"),
+        "container": lambda: ContainerLab(folder, hosts=3, cache=IMAGE_CACHE),
     }
     lab = makers.get(level, lambda: LoopbackLab(folder, hosts=3))()
     portal.call(lab.__aenter__())

@@ -60,7 +60,7 @@ def _file_name(url: str) -> str:
 
 def _hub(ref: ModelRef, cache: Path, may_download: bool, on_progress: OnProgress) -> Path:
     """Blocking: huggingface_hub resumes, checks and shares by itself; its token comes from the environment."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import close_session, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     wanted: Mapping[str, Any] = {
@@ -92,6 +92,8 @@ def _hub(ref: ModelRef, cache: Path, may_download: bool, on_progress: OnProgress
         ) from error
     except OSError as error:
         raise NoSpace(f"{ref.text}: cannot write below {cache}: {error}", path=str(cache)) from error
+    finally:
+        close_session()  # The hub's client would keep its connections for the life of the process.
 
 
 def _bar(ref: ModelRef, on_progress: OnProgress) -> type:

@@ -40,7 +40,7 @@ async def worker(request: pytest.FixtureRequest) -> AsyncGenerator[WorkerHarness
         yield harness
 
 
-@pytest_asyncio.fixture(params=BOTH, scope="module", loop_scope="module")
+@pytest_asyncio.fixture(params=BOTH, loop_scope="module")
 async def steady_worker(request: pytest.FixtureRequest) -> AsyncGenerator[WorkerHarness, None]:
     """As `worker`, in deterministic mode: batch-mates change nothing, not even in low bits."""
     extra = ("--served-name", "m", "--threads", "1", "--deterministic")

@@ -1,6 +1,7 @@
 """Sweeps: the same results whatever the placement, the order and the interruptions; and what reports make of them."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from skep.arena.scenarios import select_scenarios
 from skep.arena.sweep import Plan, load_results, make_plan, run_sweep
 from skep.arena.trial import Trial, run_trial
 from skep.errors import Conflict, InvalidInput
+from skep.process.identity import read_stat
 
 SCENARIOS = select_scenarios("all-ready,too-few,cpu-slightly-over,held-out-job")
 
@@ -93,7 +95,11 @@ def start_sweep(folder: Path, processes: int) -> subprocess.Popen[bytes]:
         "--processes",
         str(processes),
     ]
-    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True)
+    # A killed sweep cannot clear its temporary folder: that stands inside the test's own.
+    scratch = folder.parent / "tmp"
+    scratch.mkdir(exist_ok=True)
+    env = {**os.environ, "TMPDIR": str(scratch)}
+    return subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True, env=env)
 
 
 def children_of(parent: int) -> list[int]:
@@ -126,7 +132,8 @@ def test_killed_sweep_leaves_no_process_and_resumes_to_equal_bytes(tmp_path: Pat
         workers = children_of(victim.pid)
         assert len(workers) >= 2
         victim.send_signal(signal.SIGKILL)
-    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    # One that waits to be reaped by whoever inherited it is gone.
+    wait_until(lambda: all((stat := read_stat(worker)) is None or stat.is_dead for worker in workers))
     done_before = lines.read_bytes().count(b"\n")
     assert done_before < 15 * 3 * 6
     assert start_sweep(tmp_path / "killed", 2).wait(100) == 0

@@ -45,9 +45,7 @@ def test_a_boot_has_one_id() -> None:
 
 
 def test_marked_processes_are_found_wherever_they_hid() -> None:
-    code = (
-        "import os, time; os.setsid() if os.fork() == 0 else None; print('up', flush=True); time.sleep(600)"
-    )
+    code = "import os, time; os.setsid() if os.fork() == 0 else None; os.write(1, b'up\\n'); time.sleep(600)"
     env = dict(os.environ, SKEP_TEST_MARK="m-4711")
     with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE) as child:
         assert [child.stdout.readline() for _ in range(2)] == [b"up\n", b"up\n"]

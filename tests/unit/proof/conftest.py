@@ -1,5 +1,5 @@
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,12 +38,17 @@ def fill(bundle: Bundle, *, failing: str = "", count: int = 3) -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., Bundle]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Bundle]]:
+    made: list[Bundle] = []
+
     def start(**facts) -> Bundle:
         facts = {"kind": Kind.BDD, "requirements": {"AB-CD-1001": "it holds"}, **facts}
-        return Bundle.create(tmp_path / "proof", **facts)
+        made.append(Bundle.create(tmp_path / "proof", **facts))
+        return made[-1]
 
-    return start
+    yield start
+    for bundle in made:
+        bundle.close()
 
 
 @pytest.fixture

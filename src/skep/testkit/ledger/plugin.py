@@ -12,6 +12,7 @@ import signal
 import tempfile
 from collections.abc import Generator
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class LedgerPlugin:
             import uvloop
 
             uvloop.new_event_loop().close()  # libuv keeps one pipe for the life of the process: not the first user's.
+        resource_tracker.ensure_running()  # multiprocessing keeps one for the life of the process as well.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
         self._old_tmpdir = os.environ.get("TMPDIR")

@@ -34,7 +34,11 @@ class Terminal:
             start_new_session=True,
         )
         os.close(theirs)
-        self.said = ""
+        self._bytes = b""
+
+    @property
+    def said(self) -> str:
+        return self._bytes.decode(errors="replace")  # Whole: a character may come in two reads.
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
@@ -44,7 +48,7 @@ class Terminal:
         while not re.search(pattern, self.said, re.DOTALL):
             assert time.monotonic() < deadline, self.said
             if select.select([self._ours], [], [], 0.2)[0]:
-                self.said += os.read(self._ours, 65536).decode(errors="replace")
+                self._bytes += os.read(self._ours, 65536)
 
     def close(self) -> None:
         if self.process.poll() is None:

@@ -1,5 +1,6 @@
 """`skep up`, as a person uses it: started, asked, hurt and stopped, with real processes throughout."""
 
+import functools
 import json
 import os
 import re
@@ -43,7 +44,7 @@ class Up:
         timer.join()
         assert self.url, self.process.communicate()[1]
 
-    @property
+    @functools.cached_property
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=30)
 
@@ -68,6 +69,7 @@ class Up:
         return list(self.home.rglob("engines/*.json"))
 
     def close(self) -> None:
+        self.client.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:

@@ -1,0 +1,57 @@
+"""Headers mutated at random, through the pre-flight and into the library: a typed error or a run, never a dead process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from skep.runtime.models import BERT, MICRO, TINY_LORA
+
+pytestmark = pytest.mark.llama
+
+FUZZER = Path(__file__).with_name("header_fuzzer.py")
+SEEDS_EACH = 2_000
+SOAK = [
+    *(pytest.param(MICRO, range(at, at + 10_000), id=f"micro-{at}") for at in range(0, 50_000, 10_000)),
+    *(pytest.param(BERT, range(at, at + 10_000), id=f"bert-{at}") for at in range(0, 40_000, 10_000)),
+    pytest.param(TINY_LORA, range(10_000), id="lora"),
+]
+"""100,000 headers: models, an encoder, an adapter."""
+
+
+def fuzz(source: Path, seeds: range, folder: Path) -> tuple[int, int]:
+    """Try every seed, some in each process; return how many files were refused and how many ran."""
+    refused = ran = 0
+    for first in range(seeds.start, seeds.stop, SEEDS_EACH):
+        last = min(first + SEEDS_EACH, seeds.stop)
+        done = subprocess.run(
+            [sys.executable, FUZZER, source, folder / "mutated.gguf", str(first), str(last)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        end = done.stdout.splitlines()[-1:]
+        assert end and end[0].startswith("done"), (  # noqa: PT018 - one fact
+            f"seed {end} ended with {done.returncode}: {done.stderr[-500:]}"
+        )
+        refused, ran = (have + int(new) for have, new in zip((refused, ran), end[0].split()[1:], strict=True))
+    return refused, ran
+
+
+@pytest.mark.parametrize("source", [MICRO, BERT, TINY_LORA], ids=lambda path: path.stem)
+def test_no_mutated_header_ends_the_process(source: Path, tmp_path: Path) -> None:
+    refused, ran = fuzz(source, range(60), tmp_path)
+    assert refused > 20
+    assert ran > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("source", "seeds"), SOAK)
+def test_no_hundred_thousand_mutated_headers_end_the_process(
+    source: Path, seeds: range, tmp_path: Path, record_property
+) -> None:
+    refused, ran = fuzz(source, seeds, tmp_path)
+    record_property("refused", refused)
+    record_property("ran", ran)

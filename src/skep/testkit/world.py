@@ -11,6 +11,7 @@ import pytest
 from skep.testkit.fleet.ask import Response, ask
 from skep.testkit.fleet.daemon import Daemon
 from skep.testkit.fleet.lab import Lab
+from skep.testkit.waiting import patient_s
 
 STATE_S_MAX = 40.0
 
@@ -101,6 +102,7 @@ class World:
         within_s: float = STATE_S_MAX,
     ) -> dict[str, Any]:
         """Wait until a pool fulfils something; return it. Raises: AssertionError with what was last seen."""
+        within_s = patient_s(within_s)
         deadline = time.monotonic() + within_s
         while True:
             found = self.pool(pool_id)

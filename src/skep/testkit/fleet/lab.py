@@ -12,6 +12,7 @@ from skep.process.guard import Guard
 from skep.runtime.models import TINY
 from skep.testkit.fleet.daemon import MARK, Daemon, end_all
 from skep.testkit.fleet.hub import FakeHub
+from skep.testkit.waiting import patient_s
 
 GIB = 1 << 30
 DEVICE_BYTES = 24 * GIB
@@ -89,6 +90,7 @@ class Lab:
 
     def until(self, condition: Callable[[], Any], *, what: str, within_s: float = 30.0) -> Any:
         """Wait for something of the lab. Raises: AssertionError with the logs' tails."""
+        within_s = patient_s(within_s)
         deadline = time.monotonic() + within_s
         while not (found := condition()):
             assert time.monotonic() < deadline, f"{what}: not within {within_s:g} s\n{self.log_tails()}"

@@ -216,7 +216,7 @@ def test_a_successor_finds_everything_that_a_killed_hive_left(place, pool_toml, 
 @pytest.mark.parametrize("number", range(-(-RUNS // CHAIN)))
 def test_the_kill_matrix_a_thousand_times(place, pool_toml, foreign, number: int) -> None:
     struck = cells(SEED, RUNS)[number * CHAIN : (number + 1) * CHAIN]
-    run(place, pool_toml, foreign, struck, is_configured=number % 4 == 3)  # noqa: PLR2004 - one chain of four
+    run(place, pool_toml, foreign, struck, is_configured=number % 4 == 3)
 
 
 @pytest.mark.parametrize(

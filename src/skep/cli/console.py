@@ -4,11 +4,14 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from skep.provision.progress import Progress as Moment
 
 T = TypeVar("T")
 
@@ -37,6 +40,11 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     import asyncio
 
     return asyncio.run(main())
+
+
+def telling(tell: Callable[[str, int, int, str], None]) -> "Callable[[Moment], None]":
+    """Return what hands a provisioning step's progress to a `bytes_bar`."""
+    return lambda moment: tell(moment.step, moment.done, moment.total, moment.detail)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from skep.policy.restart import RestartLimits
 from skep.policy.starting import StartLimits
 from skep.spec.config import Config, FakeDeviceConfig
 from skep.spec.engine import EngineSpec
-from skep.spec.folders import Folders
+from skep.spec.folders import Folders, provisioned
 from skep.spec.ids import check_id
 from skep.spec.model import ModelSpec
 from skep.spec.pool import PoolSpec
@@ -74,7 +74,7 @@ def from_config(
     check_bind(host, token)
     if bool(hive.tls_cert) != bool(hive.tls_key):
         raise InvalidConfig("[hive_daemon] tls_cert and tls_key belong together: give both or none")
-    cache = Path(config.provisioning.cache_dir) if config.provisioning.cache_dir else None
+    engines_root, models_root = provisioned(folders, cache_dir=config.provisioning.cache_dir)
     return HiveSettings(
         node_id=check_id(hive.node_id or default_node_id(), what="node"),
         host=host,
@@ -83,8 +83,8 @@ def from_config(
         state=Path(hive.state_dir).absolute()
         if hive.state_dir
         else (Path(hive.runtime_dir).absolute() / "state" if hive.runtime_dir else folders.state),
-        engines_root=cache / "engines" if cache else folders.engines,
-        models_root=cache / "models" if cache else folders.models,
+        engines_root=engines_root,
+        models_root=models_root,
         address=hive.address,
         token=token,
         certificate=(hive.tls_cert, hive.tls_key) if hive.tls_cert else None,

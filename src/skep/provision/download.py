@@ -6,7 +6,6 @@ checksum is right; only then does the rename make `target` appear. A second aske
 
 import asyncio
 import os
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -15,18 +14,25 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from skep.errors.provision import BadReference, ChecksumMismatch, DownloadFailed, NoSpace
-from skep.provision.files import file_sha256, sync_folder
+from skep.errors.provision import BadReference, ChecksumMismatch, DownloadFailed
+from skep.provision.answers import (
+    PARTIAL,
+    RANGE_NOT_SATISFIABLE,
+    Retry,
+    check_status,
+    starts_at,
+    total_of_416,
+    validator_of,
+)
+from skep.provision.files import check_room, file_sha256, sync_folder, writing
 from skep.provision.lock import locked
 from skep.provision.progress import OnProgress, Progress, silent
 
 CHUNK_BYTES: Final = 1 << 20
-SPARE_BYTES: Final = 64 << 20  # Left free on the disk beside what a download needs.
 TRIES_MAX: Final = 6
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.5, 30.0
 REDIRECTS_MAX: Final = 5
 STALL_S_MAX: Final = 30.0
-RETRYABLE_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -45,14 +51,6 @@ class _Part(msgspec.Struct, kw_only=True):
     validator: str = ""
 
 
-class _Retry(Exception):
-    """A control signal of this file, never seen outside."""
-
-    def __init__(self, why: str, after_s: float | None = None) -> None:
-        super().__init__(why)
-        self.after_s = after_s
-
-
 async def download(
     want: Want,
     *,
@@ -66,7 +64,8 @@ async def download(
     the bytes that came are kept, and the next call goes on from them.
     """
     _check_url(want.url)
-    want.target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(want.target.parent):
+        want.target.parent.mkdir(parents=True, exist_ok=True)
     name = want.target.name
     async with locked(
         want.target.with_name(f".{name}.lock"),
@@ -100,7 +99,7 @@ async def _with_retries(
     for attempt in range(TRIES_MAX):
         try:
             await _attempt(session, want, on_progress)
-        except _Retry as retry:
+        except Retry as retry:
             why = str(retry)
             pause_s = retry.after_s or BACKOFF_S_FIRST * 2**attempt
             on_progress(Progress(step="retry", detail=f"{why}; again in {min(pause_s, BACKOFF_S_MAX):g} s"))
@@ -123,71 +122,39 @@ async def _attempt(session: aiohttp.ClientSession, want: Want, on_progress: OnPr
     try:
         async with session.get(want.url, headers=headers, max_redirects=REDIRECTS_MAX) as answer:
             _check_url(str(answer.url))  # A redirect must not leave https.
-            if answer.status == 416:  # noqa: PLR2004 - "range not satisfiable": what we have is stale, or all of it
-                if _total_of_416(answer) == have:
+            if answer.status == RANGE_NOT_SATISFIABLE:  # What we have is stale, or all of it.
+                if total_of_416(answer) == have:
                     return
                 _forget(want.target)
-                raise _Retry("the server no longer has the range that we asked for", after_s=BACKOFF_S_FIRST)
-            _check_status(answer, want.url)
-            offset = have if answer.status == 206 and _starts_at(answer, have) else 0  # noqa: PLR2004 - partial content
+                raise Retry("the server no longer has the range that we asked for", after_s=BACKOFF_S_FIRST)
+            check_status(answer, want.url)
+            offset = have if answer.status == PARTIAL and starts_at(answer, have) else 0
             await _receive(answer, want, offset, on_progress)
     except aiohttp.TooManyRedirects as error:
         raise DownloadFailed(f"{want.url}: more than {REDIRECTS_MAX} redirects", url=want.url) from error
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-        raise _Retry(str(error) or type(error).__name__) from error
-
-
-def _check_status(answer: aiohttp.ClientResponse, url: str) -> None:
-    if answer.status in RETRYABLE_STATUS:
-        after = answer.headers.get("Retry-After", "")
-        raise _Retry(f"the server said {answer.status}", after_s=float(after) if after.isdigit() else None)
-    if answer.status not in {200, 206}:
-        raise DownloadFailed(
-            f"{url}: the server said {answer.status} {answer.reason}", url=url, status=answer.status
-        )
+        raise Retry(str(error) or type(error).__name__) from error
 
 
 async def _receive(answer: aiohttp.ClientResponse, want: Want, offset: int, on_progress: OnProgress) -> None:
     part, state_path = _part_paths(want.target)
     length = answer.content_length
     total = offset + length if length is not None else 0
-    _check_room(want.target.parent, length or 0)
-    state_path.write_bytes(msgspec.json.encode(_Part(url=want.url, validator=_validator(answer))))
+    check_room(want.target.parent, length or 0)
     done = offset
-    try:
+    with writing(part):
+        state_path.write_bytes(msgspec.json.encode(_Part(url=want.url, validator=validator_of(answer))))
         with part.open("r+b" if offset else "wb") as file:
             file.seek(offset)
             file.truncate()
             async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
-                file.write(chunk)
+                # A slow disk must not stop whoever shares our event loop.
+                await asyncio.to_thread(file.write, chunk)
                 done += len(chunk)
                 on_progress(Progress(step="download", done=done, total=total, detail=want.target.name))
-            _flush(file)
-    except OSError as error:
-        if isinstance(error, aiohttp.ClientError | TimeoutError | ConnectionError):
-            raise
-        raise NoSpace(
-            f"cannot write {part}: {error.strerror}; free some room and run it again", path=str(part)
-        ) from error
+            await asyncio.to_thread(_flush, file)
     if total and done < total:
-        raise _Retry(f"the connection closed after {done} of {total} bytes")
-
-
-def _validator(answer: aiohttp.ClientResponse) -> str:
-    """Return what `If-Range` may hold. A weak tag cannot prove that a range belongs to the same bytes (RFC 9110 13.1.5)."""
-    etag = answer.headers.get("ETag", "")
-    return etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified", "")
-
-
-def _check_room(folder: Path, need_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < need_bytes + (SPARE_BYTES if need_bytes > SPARE_BYTES else 0):
-        raise NoSpace(
-            f"{folder} has {free >> 20} MiB free, the download needs {(need_bytes >> 20) + 1} MiB: free some room",
-            path=str(folder),
-            free_bytes=free,
-            need_bytes=need_bytes,
-        )
+        raise Retry(f"the connection closed after {done} of {total} bytes")
 
 
 def _verify_and_publish(want: Want) -> None:
@@ -226,12 +193,3 @@ def _read_state(path: Path, url: str) -> _Part:
 def _forget(target: Path) -> None:
     for path in _part_paths(target):
         path.unlink(missing_ok=True)
-
-
-def _total_of_416(answer: aiohttp.ClientResponse) -> int:
-    _, _, total = answer.headers.get("Content-Range", "").partition("*/")
-    return int(total) if total.isdigit() else -1
-
-
-def _starts_at(answer: aiohttp.ClientResponse, offset: int) -> bool:
-    return answer.headers.get("Content-Range", "").startswith(f"bytes {offset}-")

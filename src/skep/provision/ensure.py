@@ -81,6 +81,15 @@ async def ensure(
         return await _publish(engine, steps, now_s())
 
 
+async def planned(engine: EngineSpec, *, root: Path, allow: frozenset[str] = ALLOW_ALL) -> Plan:
+    """Return what `ensure` would do, and do none of it. Raises: as `plan`, BadReference."""
+    facts = await gather(engine)
+    if engine.kind is not EngineKind.SKEP and engine.way is not EngineWay.EXTERNAL:
+        key = key_of(engine, commit=facts.commit, toolchain=facts.toolchain, platform=facts.platform)
+        facts = msgspec.structs.replace(facts, published=read_manifest(root / engine.kind / key) is not None)
+    return plan(engine, facts, root=root, allow=allow)
+
+
 def read_manifest(folder: Path) -> Engine | None:
     """Return the whole engine in `folder`, or None. Raises: ProgramBroken when its manifest cannot be read."""
     path = folder / MANIFEST

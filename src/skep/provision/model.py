@@ -1,16 +1,15 @@
 """Models brought to a path: a file as it is, a hub file through its cache, an https file by its checksum."""
 
 import asyncio
-import os
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from skep.errors.provision import HubFailed, NoSpace, StepForbidden
+from skep.errors.provision import StepForbidden
 from skep.errors.runtime import ModelNotFound
 from skep.provision.download import Want, download
-from skep.provision.progress import OnProgress, Progress, silent
+from skep.provision.hub import hub_file
+from skep.provision.progress import OnProgress, silent
+from skep.provision.verified import require_sha256
 from skep.spec.model import ModelRef, RefKind
 
 ALLOW_DOWNLOAD = frozenset({"download"})
@@ -21,11 +20,10 @@ async def ensure_model(
 ) -> Path:
     """Return the path of the model's file, fetched below `root` when it is not there.
 
+    A checksum that the reference carries is held against the file, wherever it came from.
     Raises: ModelNotFound, StepForbidden, DownloadFailed (HubFailed), ChecksumMismatch, NoSpace.
     """
     match ref.kind:
-        case RefKind.PATH:
-            return _local(ref)
         case RefKind.HTTPS:
             target = root / ref.sha256 / _file_name(ref.path)
             if not target.exists():
@@ -33,8 +31,15 @@ async def ensure_model(
             return await download(
                 Want(url=ref.path, target=target, sha256=ref.sha256), on_progress=on_progress
             )
+        case RefKind.PATH:
+            path = _local(ref)
         case RefKind.HUB:
-            return await asyncio.to_thread(_hub, ref, root / "hub", "download" in allow, on_progress)
+            path = await hub_file(
+                ref, root / "hub", may_download="download" in allow, on_progress=on_progress
+            )
+    if ref.sha256:
+        await asyncio.to_thread(require_sha256, path, ref.sha256, root=root)
+    return path
 
 
 def _local(ref: ModelRef) -> Path:
@@ -56,63 +61,3 @@ def _permit(ref: ModelRef, allow: frozenset[str]) -> None:
 
 def _file_name(url: str) -> str:
     return PurePosixPath(unquote(urlsplit(url).path)).name or "model.gguf"
-
-
-def _hub(ref: ModelRef, cache: Path, may_download: bool, on_progress: OnProgress) -> Path:
-    """Blocking: huggingface_hub resumes, checks and shares by itself; its token comes from the environment."""
-    from huggingface_hub import close_session, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    wanted: Mapping[str, Any] = {
-        "repo_id": ref.repo,
-        "filename": ref.file,
-        "revision": ref.revision,
-        "cache_dir": cache,
-        "endpoint": os.environ.get("HF_ENDPOINT"),
-    }
-    try:
-        return Path(hf_hub_download(**wanted, local_files_only=True))
-    except LocalEntryNotFoundError:
-        if not may_download:
-            _permit(ref, frozenset())
-    on_progress(Progress(step="download", detail=ref.text))
-    try:
-        return Path(hf_hub_download(**wanted, tqdm_class=_bar(ref, on_progress)))
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 0)
-        hint = (
-            "set HF_TOKEN to a token that may read it"
-            if status in {401, 403}
-            else "check owner, repo and file"
-        )
-        raise HubFailed(f"{ref.text}: the hub said {status}; {hint}", ref=ref.text, status=status) from error
-    except LocalEntryNotFoundError as error:
-        raise HubFailed(
-            f"{ref.text}: the hub cannot be reached; run it again to resume", ref=ref.text
-        ) from error
-    except OSError as error:
-        raise NoSpace(f"{ref.text}: cannot write below {cache}: {error}", path=str(cache)) from error
-    finally:
-        close_session()  # The hub's client would keep its connections for the life of the process.
-
-
-def _bar(ref: ModelRef, on_progress: OnProgress) -> type:
-    """Return a tqdm that tells `on_progress` and prints nothing."""
-    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
-
-    class Bar(tqdm):
-        monitor_interval = 0  # No watcher thread.
-
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{**options, "disable": False})  # type: ignore[no-untyped-call]
-
-        def display(self, *_: Any, **__: Any) -> bool:
-            on_progress(
-                Progress(step="download", done=int(self.n), total=int(self.total or 0), detail=ref.file)
-            )
-            return True
-
-        def close(self) -> None:
-            self.disable = True
-
-    return Bar

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from skep.errors.provision import ContainerUnsupported, EngineNotFound, StepForbidden, ToolsMissing
+from skep.errors.provision import EngineNotFound, StepForbidden, ToolsMissing
 from skep.spec.engine import EngineKind, EngineSpec, EngineWay
 
 KEY_HEX = 16
@@ -214,7 +214,9 @@ def _build_steps(engine: EngineSpec, facts: Facts, staging: Path) -> tuple[Step,
                 "Release",
                 "--target",
                 engine.executable,
+                # A number, always: without one, make starts as many compilers as there are files.
                 "--parallel",
+                str(facts.cores),
             ),
             limit_s=7200,
         ),
@@ -235,11 +237,3 @@ def _check(engine: EngineSpec, facts: Facts, steps: tuple[Step, ...], allow: fro
     if missing:
         hints = "; ".join(f"{tool}: {INSTALL_HINTS.get(tool, f'install {tool}')}" for tool in missing)
         raise ToolsMissing(f"engine {engine.id!r} needs programs that are not here. {hints}", missing=missing)
-
-
-def refuse_container(engine_id: str) -> None:
-    """Raises: ContainerUnsupported, always; the way is known, and not built."""
-    raise ContainerUnsupported(
-        f"engine {engine_id!r}: way 'container' is not supported: use external, package, binary or source",
-        engine_id=engine_id,
-    )

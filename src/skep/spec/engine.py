@@ -6,6 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from skep.errors import InvalidConfig
+from skep.errors.provision import ContainerUnsupported
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -27,6 +28,7 @@ class EngineWay(StrEnum):
     PACKAGE = "package"
     BINARY = "binary"
     SOURCE = "source"
+    CONTAINER = "container"  # Known, and refused: engines run as processes here.
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +53,12 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         """Raises: InvalidConfig (through msgspec's ValidationError when decoding) for a contradiction."""
+        if self.way is EngineWay.CONTAINER:
+            ways = ", ".join(one for one in EngineWay if one is not EngineWay.CONTAINER)
+            raise ContainerUnsupported(
+                f"engine {self.id!r}: way 'container' is not supported, engines run as processes: use {ways}",
+                engine_id=self.id,
+            )
         if found := violations(self):
             raise InvalidConfig(
                 f"engine {self.id!r}: {'; '.join(found)}", engine_id=self.id, violations=found

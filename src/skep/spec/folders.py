@@ -28,6 +28,14 @@ class Folders(msgspec.Struct, frozen=True, kw_only=True):
         return self.data / "models"
 
 
+def provisioned(found: Folders, *, cache_dir: str) -> tuple[Path, Path]:
+    """Return where engines and models stand: below `[provisioning] cache_dir`, else in the data folder."""
+    if not cache_dir:
+        return found.engines, found.models
+    cache = Path(cache_dir).expanduser().absolute()
+    return cache / "engines", cache / "models"
+
+
 def folders(environment: Mapping[str, str]) -> Folders:
     """Return the folders that this environment means; nothing is created. Raises: InvalidConfig."""
     if home := environment.get("SKEP_HOME"):

@@ -60,7 +60,7 @@ def options(**changes: Any) -> EngineOptions:
 async def running(model: BackendModel, **changes: Any) -> AsyncIterator[Engine]:
     async with Engine(model, options(**changes)) as engine:
         yield engine
-        assert engine._is_closed or engine.check_integrity()
+        assert engine._driver.is_closed or engine.check_integrity()
 
 
 def prompt(model: BackendModel, text: str = "what color is the sky?") -> tuple[int, ...]:

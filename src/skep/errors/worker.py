@@ -1,6 +1,6 @@
 """What a worker refuses, beside what its engine and its web server do."""
 
-from skep.errors import InvalidInput, NotFound, Unavailable
+from skep.errors import InvalidInput, NotFound, SkepError, Unavailable
 
 
 class ModelUnknown(NotFound):
@@ -25,3 +25,9 @@ class StartTimedOut(Unavailable):
     """The first token did not come in time."""
 
     code, http_status = "start_timed_out", 504
+
+
+class ModelFileChanged(SkepError):
+    """The file that is mapped was rewritten in place: what runs is no longer what was loaded."""
+
+    code, http_status, retryable = "model_file_changed", 500, True

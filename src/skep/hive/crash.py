@@ -1,5 +1,6 @@
 """How a life ended, and what that means: from exits and errors to one reason, one cause and one event."""
 
+import signal
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +18,9 @@ from skep.process.owned import Exit
 from skep.wire.start import Failed
 
 LOG_LINES = 20
+_HINTS: dict[int | None, str] = {
+    signal.SIGBUS: ": its model file was truncated in place; replace model files by a rename"
+}
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +53,7 @@ def of_exit(ended: Exit, running: Running, *, ready_s: float) -> Gone:
             oom_kills=max(oom_kills() - running.oom_kills_before, 0) if ended.signal else 0,
         )
     )
-    message = f"the worker ended with {ended}"
+    message = f"the worker ended with {ended}{_HINTS.get(ended.signal, '')}"
     return Gone(reason=reason, cause=_cause(told or reason.value, message, tail), ready_s=ready_s)
 
 

@@ -6,12 +6,9 @@ come back through each job's outbox, with one wake-up a step for all jobs of a l
 
 import asyncio
 import concurrent.futures
-import contextlib
 import logging
 import os
-import queue
 import secrets
-import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Self
@@ -30,7 +27,8 @@ from skep.errors.runtime import (
 from skep.runtime import sampling
 from skep.runtime.backend import BackendModel, MemoryUse
 from skep.runtime.constraint import Compiler, Matcher
-from skep.runtime.core import EngineCore
+from skep.runtime.counters import snapshot
+from skep.runtime.driver import CLOSE_S_MAX, Driver
 from skep.runtime.intake import check_prompt, check_request
 from skep.runtime.integrity import violations
 from skep.runtime.job import Job
@@ -40,8 +38,6 @@ from skep.runtime.request import EmbeddingRequest, EngineStats, GenerationReques
 
 __all__ = ["Engine", "EngineOptions"]
 
-IDLE_WAIT_S_MAX = 0.05  # While jobs wait for something: how late a deadline or a stall may be noticed.
-CLOSE_S_MAX = 10.0
 DRAIN_GRACE_S = 5.0
 _log = logging.getLogger(__name__)
 
@@ -62,31 +58,17 @@ class Engine:
         self.options = check_options(options or EngineOptions())
         self.model = model
         self._clock = clock
-        self._core = EngineCore(model, self.options, clock=clock, poll=self._read_inbox)
+        self._driver = Driver(model, self.options, clock=clock)
+        self._core = self._driver.core
         self._compiler = Compiler(model)
-        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self._admission = threading.Lock()
-        self._started: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._thread: threading.Thread | None = None
-        self._idle_watchers: list[Callable[[], None]] = []
         self._is_draining = False
-        self._is_closed = False
         self._pid = os.getpid()
 
     # Lifetime ------------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
         """Start the thread and open the session in it. Raises: InsufficientMemory, InvalidInput, Closed."""
-        if self._is_closed or self._thread is not None:
-            raise Closed("an engine starts once")
-        self._thread = threading.Thread(target=self._main, name="skep-engine", daemon=True)
-        self._thread.start()
-        try:
-            self._started.result()
-        except SkepError:
-            self._is_closed = True
-            self._thread.join()
-            raise
+        self._driver.start()
         return self
 
     def close(self) -> None:
@@ -94,26 +76,17 @@ class Engine:
 
         Raises: EngineFault when the backend does not come back within 10 s; the thread is left behind then.
         """
-        with self._admission:
-            self._is_closed = True
-        thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return
-        self._inbox.put(lambda: None)
-        self._core.interrupt()
-        thread.join(CLOSE_S_MAX)
-        if thread.is_alive():
-            raise EngineFault(f"the backend did not come back from a decode within {CLOSE_S_MAX:g} s")
+        self._driver.close()
 
     async def drain(self, deadline_s: float) -> int:
         """Admit nothing more, let jobs finish until the deadline, cancel the rest; return how many that were."""
         self._is_draining = True
-        if await self._idle_within(deadline_s):
+        if await self._driver.is_idle_within(deadline_s):
             return 0
         left = list(self._core.jobs.values())
         for job in left:
             self._end(job, Cancelled("the engine was drained before the job ended", job_id=job.id))
-        if not await self._idle_within(DRAIN_GRACE_S):
+        if not await self._driver.is_idle_within(DRAIN_GRACE_S):
             raise EngineFault(
                 f"{len(self._core.jobs)} jobs did not end within {DRAIN_GRACE_S:g} s of the drain"
             )
@@ -163,6 +136,11 @@ class Engine:
         """Return every job that is not over."""
         return list(self._core.jobs.values())
 
+    def give_up(self, fault: SkepError) -> None:
+        """Fail every job with `fault`, now and from now on: what the engine computes is not to be trusted any more."""
+        self._driver.post(lambda: self._core.give_up(fault))
+        self._core.interrupt()
+
     @property
     def fault(self) -> SkepError | None:
         """Why the engine can no longer decode; None while all is well."""
@@ -170,30 +148,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Return a moment of the engine, cheaply, from any thread."""
-        roster, counters = self._core.roster, self._core.counters
-        slots = len(roster.slots)
-        active = [slot.sequence for slot in roster.slots]
-        running = [seq for seq in active if seq is not None]
-        return EngineStats(
-            slots_total=slots,
-            slots_free=slots - len(running),
-            running=len(running),
-            waiting=roster.waiting + len(self._core.lane.waiting),
-            paused=len(roster.paused) + len(roster.parked),
-            kv_used=sum(seq.computed for seq in running) / (slots * self.options.session.context),
-            prompt_tokens_total=counters.prompt_tokens,
-            generated_tokens_total=counters.generated_tokens,
-            prefix_queries_total=counters.prefix_queries,
-            prefix_hits_total=counters.prefix_hits,
-            cancelled_total=counters.cancelled,
-            failed_total=counters.failed,
-            finished_total=counters.finished,
-            preempted_total=counters.preempted,
-            interrupted_total=counters.interrupted,
-            reopened_total=counters.reopened,
-            steps_total=counters.steps,
-            draining=self._is_draining,
-        )
+        return snapshot(self._core, is_draining=self._is_draining)
 
     def memory(self) -> MemoryUse:
         """Return what weights and context hold together, cheaply, from any thread."""
@@ -207,9 +162,9 @@ class Engine:
     def check_integrity(self) -> bool:
         """True when slots, lists, caches and outboxes agree; looked at between two steps. For tests and diagnosis."""
         answer: concurrent.futures.Future[list[str]] = concurrent.futures.Future()
-        if self._thread is None or self._is_closed:
+        if not self._driver.is_running:
             return not self._core.jobs
-        self._inbox.put(lambda: answer.set_result(violations(self._core)))
+        self._driver.post(lambda: answer.set_result(violations(self._core)))
         found = answer.result(CLOSE_S_MAX)
         for violation in found:
             _log.error("the engine is inconsistent: %s", violation)
@@ -218,7 +173,7 @@ class Engine:
     # The caller's side ---------------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
-        if self._is_closed or self._thread is None:
+        if not self._driver.is_running:
             raise Closed("the engine is not running")
         if os.getpid() != self._pid:
             raise Closed(
@@ -238,7 +193,7 @@ class Engine:
         matcher: Matcher | None,
     ) -> Job:
         job: Job
-        outbox = Outbox(self.options.events_max, lambda: self._inbox.put(lambda: self._core.resume(job)))
+        outbox = Outbox(self.options.events_max, lambda: self._driver.post(lambda: self._core.resume(job)))
         job = Job(
             request,
             sampling=sampling,
@@ -249,94 +204,20 @@ class Engine:
             cancel=self.cancel,
         )
         jobs = self._core.jobs
-        with self._admission:
+        with self._driver.gate:
             self._check_open()
             if job.id in jobs:
                 raise DuplicateJob(f"a job with the id {job.id!r} is queued or running", job_id=job.id)
             if len(jobs) >= self.options.session.sequences + self.options.queue_max:
                 raise QueueFull(f"{len(jobs)} jobs are running or waiting already", queued=len(jobs))
             jobs[job.id] = job
-        self._inbox.put(lambda: self._core.enqueue(job))
+        self._driver.post(lambda: self._core.enqueue(job))
         return job
 
     def _end(self, job: Job, error: SkepError | None) -> None:
-        self._inbox.put(lambda: self._core.cancel(job, error))
+        self._driver.post(lambda: self._core.cancel(job, error))
         if job.id in self._core.prefill_jobs:
             self._core.interrupt()
-
-    async def _idle_within(self, seconds: float) -> bool:
-        if self._is_closed:
-            return not self._core.jobs
-        loop = asyncio.get_running_loop()
-        idle = loop.create_future()
-
-        def resolve() -> None:
-            if not idle.done():
-                idle.set_result(None)
-
-        def watcher() -> None:
-            with contextlib.suppress(RuntimeError):  # The loop was closed: nobody waits any more.
-                loop.call_soon_threadsafe(resolve)
-
-        def forget() -> None:
-            if watcher in self._idle_watchers:
-                self._idle_watchers.remove(watcher)
-
-        self._inbox.put(lambda: self._idle_watchers.append(watcher))
-        try:
-            async with asyncio.timeout(seconds):
-                await idle
-        except TimeoutError:
-            return False
-        finally:
-            self._inbox.put(forget)
-        return True
-
-    # The engine's thread -------------------------------------------------------------------------------------------
-
-    def _main(self) -> None:
-        core = self._core
-        try:
-            core.open()
-        except BaseException as error:  # noqa: BLE001 - handed to `start`, which raises it
-            self._started.set_exception(error)
-            return
-        self._started.set_result(None)
-        try:
-            self._loop()
-        except Exception as error:  # noqa: BLE001 - a supervisor: our mistake must not leave readers waiting
-            _log.exception("the engine's thread failed")
-            core.give_up(EngineFault(f"the engine failed: {error!r}", cause=error))
-        finally:
-            with self._admission:
-                self._is_closed = True
-            core.close(Closed("the engine was closed before the job ended"))
-            self._tell_idle()
-
-    def _loop(self) -> None:
-        core, inbox = self._core, self._inbox
-        while not self._is_closed:
-            self._read_inbox()
-            if core.step():
-                continue
-            self._tell_idle()
-            with contextlib.suppress(queue.Empty):
-                inbox.get(timeout=IDLE_WAIT_S_MAX if core.jobs else None)()
-                core.flush()
-
-    def _read_inbox(self) -> None:
-        inbox = self._inbox
-        if inbox.empty():
-            return
-        while not inbox.empty():
-            inbox.get_nowait()()
-        self._core.flush()  # Ends are told now, not after a step that may be long.
-
-    def _tell_idle(self) -> None:
-        if self._core.jobs:
-            return
-        while self._idle_watchers:
-            self._idle_watchers.pop()()
 
     # Context managers ----------------------------------------------------------------------------------------------
 

@@ -104,7 +104,6 @@ class _Process:
             send_buffer_bytes=64 * 1024,
             write_buffer_bytes=32 * 1024,
         )
-        engine: Engine | None = None
         try:
             async with HttpServer(app, listen=[listener], limits=limits, grace_s=CUT_OFF_S) as server:
                 starting = asyncio.create_task(self._start(), name="start")
@@ -115,7 +114,7 @@ class _Process:
                     await asyncio.gather(starting, return_exceptions=True)
                     stopping.cancel()
                     return EXIT_OK
-                engine = await starting
+                await starting
                 _settle_memory()
                 self._reporter.ready(server.ports[0])
                 log.info(
@@ -124,24 +123,23 @@ class _Process:
                     model=service.served_name,
                     token_id=describe_token(options.token),
                 )
-                code = await self._until_stopped(engine, stopping)
+                code = await self._until_stopped(stopping)
                 await self._drain()
                 return code
         finally:
             if service.is_resident:
                 await self._close(service.engine)
 
-    async def _start(self) -> Engine:
+    async def _start(self) -> None:
         engine = await open_engine(self._service, self._reporter.loading)
         self._service.metrics.watch(engine.stats, self._service.memory)
         await prove(self._service)
-        return engine
 
-    async def _until_stopped(self, engine: Engine, stopping: "asyncio.Task[bool]") -> int:
-        """Wait for the order to stop, or for an engine that can no longer decode."""
+    async def _until_stopped(self, stopping: "asyncio.Task[bool]") -> int:
+        """Wait for the order to stop, or for an engine that can no longer decode, or weights that are others now."""
         while not stopping.done():
             await asyncio.wait({stopping}, timeout=FAULT_POLL_S)
-            fault = engine.fault
+            fault = self._service.fault()
             if fault is not None:
                 stopping.cancel()
                 self._reporter.failed(code=fault.code, message=str(fault), retryable=fault.retryable)

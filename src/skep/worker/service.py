@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from skep.errors import InvalidInput
+from skep.errors import InvalidInput, SkepError
 from skep.errors.runtime import Closed, QueueFull
 from skep.errors.worker import ModelUnknown, NotReady
 from skep.runtime.backend import BackendModel
@@ -23,6 +23,7 @@ from skep.wire.events import DrainOutcome
 from skep.worker.metrics import JobMeter, WorkerMetrics
 from skep.worker.options import WorkerOptions
 from skep.worker.reasoning import is_begun
+from skep.worker.weights import WeightsWatch
 
 LONG_TEXT_CHARS = 16_384
 """Longer texts are tokenised in a thread, so that the event loop goes on answering."""
@@ -63,6 +64,7 @@ class Service:
         self._memory, self._memory_at = (0, 0), 0.0
         self._engine: Engine | None = None
         self._routes: dict[str, str] = {}
+        self.weights: WeightsWatch | None = None
 
     def open(self, engine: Engine, template: ChatTemplate, *, thinks: bool) -> None:
         """Serve this engine from now on; `is_ready` is set when a token has come out of it."""
@@ -100,6 +102,15 @@ class Service:
     def is_resident(self) -> bool:
         """True when the model is in memory."""
         return self._engine is not None
+
+    def fault(self) -> SkepError | None:
+        """Return why nothing more can be served, None while all is well. Weights that changed end every job."""
+        if self.engine.fault is None and self.weights is not None:
+            changed = self.weights.check(time.monotonic())
+            if changed is not None:
+                self.engine.give_up(changed)
+                return changed
+        return self.engine.fault
 
     def check_model(self, name: str) -> None:
         """Refuse a request for another model. Raises: ModelUnknown."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,7 @@ from skep.worker.devices import check_split, resolve
 from skep.worker.options import WorkerOptions
 from skep.worker.reasoning import thinks
 from skep.worker.service import Service
+from skep.worker.weights import WeightsWatch
 
 PROOF_TEXT = "Hi"
 PROOF_JOB = "start-proof"
@@ -84,6 +86,8 @@ async def open_engine(service: Service, on_progress: Callable[[float], None]) ->
     loading: asyncio.Future[BackendModel] = loop.create_future()
 
     def load() -> None:
+        with suppress(OSError):  # The load says what is wrong with the file; a fake's model is none.
+            service.weights = WeightsWatch(path, now_s=time.monotonic())
         try:
             found = _load(options, path, devices, progress)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits

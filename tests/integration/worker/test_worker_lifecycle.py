@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from skep.errors.harness import WorkerDied, WorkerHttpFailed, WorkerSpawnFailed
 from skep.process.socket import bind_listener
-from skep.runtime.models import TINY
+from skep.runtime.models import BERT, TINY
 from skep.testkit.harness import (
     WorkerHarness,
     assert_event_order,
@@ -220,6 +221,25 @@ async def test_an_engine_that_broke_ends_the_process_with_its_cause(start_worker
         await ask_until_refused()
     assert (await worker.wait_exit()).code == 1
     assert '"event":"failed"' in worker.logs
+
+
+@pytest.mark.llama
+async def test_a_model_file_that_is_replaced_harms_nobody_and_one_rewritten_in_place_ends_the_process(
+    start_worker, tmp_path
+):
+    model = tmp_path / "model.gguf"
+    shutil.copy(TINY, model)
+    worker = await start_worker(str(model), extra=("--threads", "1"))
+    (tmp_path / "new.gguf").write_bytes(b"another model")
+    (tmp_path / "new.gguf").replace(model)
+    stream = await worker.execute(make_request("Once", max_tokens=200))
+    assert_successful_completion(await collect_sse_events(stream))
+    shutil.copy(TINY, tmp_path / "other.gguf")
+    worker = await start_worker(str(tmp_path / "other.gguf"), extra=("--threads", "1"))
+    with (tmp_path / "other.gguf").open("r+b") as file:
+        file.write(BERT.read_bytes())
+    assert (await worker.wait_exit()).code == 1
+    assert '"code":"model_file_changed"' in worker.logs
 
 
 @pytest.mark.llama

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_FILES = {"backoff": "restart", "breaker": "restart", "storm": "restart"}
+_FILES = {
+    "backoff": ("restart", "restart_edges"),
+    "breaker": ("restart", "restart_edges"),
+    "storm": ("restart", "restart_edges"),
+    "fit": ("fit", "fit_terms"),
+}
 POLICIES = (
     "backoff",
     "breaker",
@@ -23,7 +28,12 @@ POLICIES = (
 TABLES = ("pool", "replica", "node", "job")
 TARGETS = {
     **{f"skep.lifecycle.{name}": ("tests/unit/lifecycle",) for name in TABLES},
-    **{f"skep.policy.{name}": (f"tests/unit/policy/test_{_FILES.get(name, name)}.py",) for name in POLICIES},
+    **{
+        f"skep.policy.{name}": tuple(
+            f"tests/unit/policy/test_{file}.py" for file in _FILES.get(name, (name,))
+        )
+        for name in POLICIES
+    },
 }
 _COMPARES = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

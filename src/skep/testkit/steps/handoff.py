@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytest_bdd import given, parsers, then, when
 
-from skep.process.identity import started_at
+from skep.process.identity import is_running, started_at
 from skep.testkit.world import World
 
 FIELDS = {
@@ -117,5 +117,5 @@ def assert_handoff(world: World, pool_id: str, replica_id: str) -> None:
     path: Path = world.lab.runtime / "engines" / name
     assert path.stat().st_mode & 0o777 == 0o600, oct(path.stat().st_mode)
     assert found.keys() >= FIELDS, FIELDS - found.keys()
-    assert found["pid_started_at"] == started_at(found["pid"]), found
+    assert is_running(found["pid"], found["pid_started_at"]), f"no such process: {found}"
     world.handoff_files.append(path)

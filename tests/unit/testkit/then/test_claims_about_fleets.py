@@ -1,0 +1,265 @@
+"""Every `Then` about hives, queens and gateways fails in a world where it does not hold, and passes where it does.
+
+A claim is a step's text, what makes it true where the plain scene does not, and the lies that it must not believe. A new
+`Then` without a claim fails the last test.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+ELSEWHERE = frozenset({"worker", "rollout", "arena"})
+Change = Callable[[Any], None]
+
+
+def pool(**facts: Any) -> Change:
+    return lambda scene: scene.pool.update(facts)
+
+
+def replica(**facts: Any) -> Change:
+    return lambda scene: scene.replica.update(facts)
+
+
+def answer(path: str, status: int, body: Any) -> Change:
+    return lambda scene: scene.answers.update({path: (status, body)})
+
+
+def answered(status: int, body: Any) -> Change:
+    return lambda scene: scene.answered(status, body)
+
+
+def events(*kept: int) -> Change:
+    def change(scene: Any) -> None:
+        scene.events[:] = [scene.events[index] for index in kept]
+
+    return change
+
+
+def verdicts(**facts: Any) -> Change:
+    def change(scene: Any) -> None:
+        for each in scene.verdicts:
+            each.update(facts)
+
+    return change
+
+
+def metrics(*lines: str) -> Change:
+    return lambda scene: scene.metrics.__setitem__(slice(None), lines)
+
+
+def processes(*pids: int) -> Change:
+    return lambda scene: scene.lab.pids.__setitem__(slice(None), pids)
+
+
+def logged(text: str) -> Change:
+    return lambda scene: scene.world.hive.log.write_text(text)
+
+
+def hub(*requests: str) -> Change:
+    return lambda scene: scene.on_hub(*requests)
+
+
+def no_cache(scene: Any) -> None:
+    scene.on_hub("GET")
+    (scene.folder / "cache" / "m.gguf").unlink()
+
+
+def forged_cache(scene: Any) -> None:
+    scene.on_hub("GET")
+    (scene.folder / "cache" / "m.gguf").write_bytes(b"sthgiew")
+
+
+def handoff(**changes: Any) -> Change:
+    return lambda scene: scene.handoff(**changes)
+
+
+def second_handoff(scene: Any) -> None:
+    scene.handoff("r1")
+
+
+def no_handoff(scene: Any) -> None:
+    scene.no_handoff()
+
+
+def nothing(_: Any) -> None:
+    pass
+
+
+def device(**facts: Any) -> Change:
+    return lambda scene: scene.devices[0].update(facts)
+
+
+def waiting(status: int, text: str) -> Change:
+    return answer("/ready", status, {"ready": False, "waiting": {"pool-0": text}})
+
+
+def stream(*data: str) -> Change:
+    return answered(200, "".join(f"data: {each}\n\n" for each in data))
+
+
+ROLE = '{"choices":[{"delta":{"role":"assistant"}}]}'
+TEXT = '{"choices":[{"delta":{"content":"hi"}}]}'
+END = '{"choices":[{"delta":{},"finish_reason":"stop"}]}'
+ERROR = {"error": {"code": "bad", "message": "no", "retryable": False, "type": "t", "param": None}}
+VICTIM_GONE = "its pid is not the new one's"
+
+
+@dataclass
+class Claim:
+    """What a step says. `true` makes it hold; each of `lies` makes it false, `true` having been done."""
+
+    text: str
+    lies: tuple[Change, ...]
+    true: Change = nothing
+
+
+CLAIMS = [
+    # background
+    Claim("the answer should be 202", (answered(200, {}),), answered(202, {})),
+    Claim('the answer should be an error "bad" with status 400', (answered(500, ERROR), answered(400, {}),
+          answered(400, {"error": {"code": "bad", "message": "", "retryable": False}}),
+          answered(400, {"error": {"code": "bad", "message": "no"}})), answered(400, ERROR)),
+    Claim('the answer should name "FAKE-0"', (answered(400, "FAKE-1"),), answered(400, "only FAKE-0")),
+    Claim('"state" of the answer should be "ready"', (answered(200, {"state": "idle"}),), answered(200, {"state": "ready"})),
+    # preload
+    Claim('the pool state should be "provisioning"', (events(1, 3, 4),)),
+    Claim('the pool state should transition to "ready"', (pool(state="unready"),)),
+    Claim('pool "pool-0" should become "ready"', (pool(state="unready"),)),
+    Claim('pool "pool-0" should have gone through "provisioning, ready"', (events(4, 0), events(4))),
+    Claim('pool "pool-0" should not be ready before its model was loaded',
+          (lambda scene: scene.events[3].update(id=9), events(0, 1, 2, 4), events(0, 1, 2, 3))),
+    Claim('pool "pool-0" should tell the cause "oops"', (pool(last_error=None), pool(last_error={"code": "other"}), pool(ready=True)),
+          pool(last_error={"code": "oops"}, ready=False)),
+    Claim('the readiness of the hive should name pool "pool-0" and "starting"',
+          (waiting(200, "starting"), waiting(503, "unready"), answer("/ready", 503, {"ready": False, "waiting": {}})),
+          waiting(503, "starting")),
+    Claim("the hive should be ready", (waiting(503, "starting"), waiting(200, "starting"))),
+    Claim('pool "pool-0" should never have started a process', (lambda scene: scene.events[0].update(kind="replica", facts={"event": "spawned"}), processes(7)),
+          lambda scene: (events(0)(scene), processes()(scene))),
+    Claim('pool "pool-0" should have a retry planned', (pool(retry_at_s=None), pool(state="ready")),
+          pool(retry_at_s=5.0, state="unready")),
+    Claim('the last drain of pool "pool-0" should have cancelled 0 jobs',
+          (pool(last_drain=None), pool(last_drain={"jobs_cancelled": 2, "force_stopped": False, "duration_ms": 1}),
+           pool(last_drain={"jobs_cancelled": 0}))),
+    Claim('the last reload of pool "pool-0" should be "reloaded"', (pool(last_reload=None), pool(last_reload={"outcome": "rolled_back"}))),
+    Claim('pool "pool-0" should serve model "m"', (replica(model="other"), replica(state="starting"))),
+    Claim('no process of pool "pool-0" should be left', (processes(7),), processes()),
+    Claim('pool "pool-0" should be unknown', (answer("/v2/pools/pool-0", 200, {}),), answer("/v2/pools/pool-0", 404, {})),
+    # provisioning
+    Claim("the engine should download the model", (no_cache, forged_cache, hub("HEAD")), hub("GET")),
+    Claim('the model "m" should be downloaded 1 times', (hub("GET", "GET"), hub("GET bytes=3-"), forged_cache), hub("GET bytes=0-")),
+    Claim('the download of model "m" should have been resumed', (hub("GET", "GET"), hub("GET bytes=0-")), hub("GET", "GET bytes=3-")),
+    Claim('no file of model "m" should be in the cache', (hub("GET"),), no_cache),
+    Claim('the model "m" should not have been asked for', (hub("GET"), hub("HEAD")), hub()),
+    Claim('pool "pool-0" should show progress between 0 and 1',
+          (pool(progress=1.5), lambda scene: scene.events[2]["facts"].update(progress=-0.1),
+           lambda scene: (pool(progress=None)(scene), events(0)(scene)))),
+    # handoff
+    Claim("the handoff file should exist",
+          (no_handoff, handoff(mode=0o644), handoff(nonce=...), handoff(pid_started_at=1), handoff(pid=1 << 30))),
+    Claim('pool "pool-0" should have 1 handoff files', (second_handoff, no_handoff)),
+    Claim("no handoff file should exist", (handoff(),), no_handoff),
+    Claim('pool "pool-0" should have kept its processes',
+          (processes(1, 2), replica(instance="other"), lambda scene: replica(pid=scene.me + 1)(scene))),
+    Claim("the orphan should be gone", (lambda scene: processes(scene.me)(scene),),
+          lambda scene: (scene.world.seen.update(hung=scene.me), processes()(scene))),
+    Claim("the foreign process should live", (answer("/health", 503, {}),)),
+    # health
+    Claim('pool "pool-0" should replace the worker, with the reason "exit_code"',
+          (verdicts(reason="signal"), replica(pid=1), replica(state="starting"), replica(instance="n-0"), replica(restart_count=0))),
+    Claim('the verdicts of pool "pool-0" should have the reason "exit_code"', (verdicts(reason="signal"), verdicts(because=""))),
+    Claim('pool "pool-0" should wait longer after each failure',
+          (verdicts(delay_s=1.0), lambda scene: scene.verdicts.pop(), lambda scene: scene.verdicts[1].update(delay_s=2.3))),
+    Claim('pool "pool-0" should wait twice as long after a device error', (verdicts(delay_s=1.0), verdicts(reason="signal")),
+          verdicts(reason="device_error", delay_s=2.0)),
+    Claim('a storm should open the breaker of pool "pool-0"',
+          (verdicts(is_storm=False), verdicts(breaker="closed"), replica(state="crashed"), replica(breaker="closed"),
+           metrics('skep_storm_total{pool_id="pool-0"} 0'), metrics()),
+          lambda scene: (verdicts(is_storm=True, breaker="open")(scene), replica(state="held", breaker="open")(scene),
+                         metrics('skep_storm_total{pool_id="pool-0"} 1')(scene))),
+    Claim('pool "pool-0" should try again at once', (events(0, 4),)),
+    Claim("the neighbours should not have been touched", (processes(1), lambda scene: scene.world.engines.clear()),
+          lambda scene: scene.world.engines.update(r1=scene.replica)),
+    # gpu
+    Claim('the devices should be "FAKE-0,FAKE-1"', (device(id="FAKE-9"), lambda scene: scene.devices.pop(),
+          lambda scene: scene.devices.reverse())),
+    Claim("each device should tell its memory", (device(memory_free_bytes=5), device(memory_total_bytes=0, memory_used_bytes=0, memory_free_bytes=0))),
+    Claim('pool "pool-0" should run on "FAKE-0" only',
+          (pool(device_mask=["cpu"]), handoff(device_mask=["cpu"]), answer("/health", 200, {"device_mask": "FAKE-0,FAKE-1"}))),
+    Claim("GPU 0 should have some memory in use", (device(memory_used_bytes=0),)),
+    Claim("GPU 0 should have no memory in use", (device(memory_used_bytes=2),), device(memory_used_bytes=0)),
+    Claim('the fit of pool "pool-0" should name "weights, headroom"', (pool(fit="weights"), pool(fit=None))),
+    # registration
+    Claim('the queen should list node "gpu-1" as "alive"', (answer("/v2/nodes", 200, {"nodes": []}),
+          answer("/v2/nodes", 200, {"nodes": [{"node_id": "gpu-1", "state": "lost"}]}))),
+    Claim('the queen should not list node "gpu-2"', (answer("/v2/nodes", 200, {"nodes": [{"node_id": "gpu-2", "state": "left"}]}),)),
+    Claim('the queen should know pool "pool-0" of node "gpu-1" as "ready"',
+          (answer("/v2/pools", 200, []), answer("/v2/pools", 200, [{"pool_id": "pool-0", "node_id": "gpu-1", "state": "idle"}]))),
+    Claim("the queen should not show a worker's token",
+          (logged("tok-en"), answer("/v2/nodes", 200, {"nodes": ["tok-en"]}), no_handoff)),
+    Claim('pool "pool-0" should still be ready', (processes(1), pool(state="unready"), replica(state="crashed"))),
+    Claim("the hive should be registered with the queen", (answer("/v2/state", 200, {"registered": False}),)),
+    # observability
+    Claim('the metric "skep_x" of pool "pool-0" should become 1', (metrics('skep_x{pool_id="pool-0"} 2'), metrics('skep_x{pool_id="p"} 1'))),
+    Claim('the metric "skep_x" of pool "pool-0" with outcome "ready" should become 1',
+          (metrics('skep_x{pool_id="pool-0",outcome="ready"} 0'), metrics('skep_x{pool_id="pool-0",outcome="no"} 1'))),
+    Claim('the metric "skep_x" should be above 0', (metrics("skep_x 0"), metrics("skep_y 1"))),
+    Claim('the metric "skep_x" of device "FAKE-0" should become 1', (metrics('skep_x{device_id="FAKE-0"} 2'), metrics('skep_x{device_id="F"} 1'))),
+    Claim("every metric of ours should name its node", (metrics("skep_x 1"), metrics("other 1"))),
+    Claim('the log should have an event of pool "pool-0" with every field',
+          (logged(""), logged('{"event":"pool_event","pool_id":"pool-0"}\n'), logged('{"event":"other","pool_id":"pool-0"}\n'))),
+    Claim('the events of pool "pool-0" should have ids that grow by one', (events(), events(0, 2))),
+    # gateway
+    Claim('the gateway should list the model "m"', (answer("/v1/models", 200, {"data": []}), answer("/v1/models", 503, {"data": []}))),
+    Claim("the completion should have text and usage",
+          (answered(500, {}), answered(200, {"choices": [{"text": ""}], "usage": {"completion_tokens": 1}}),
+           answered(200, {"choices": [{"text": "x"}], "usage": {"completion_tokens": 0}})),
+          answered(200, {"choices": [{"text": "x"}], "usage": {"completion_tokens": 1}})),
+    Claim("the stream should have one role, text, one finish and one end mark",
+          (stream(ROLE, TEXT, END), stream(ROLE, TEXT, END, "[DONE]", "[DONE]"), stream(TEXT, END, "[DONE]"),
+           stream(ROLE, END, "[DONE]"), stream(ROLE, TEXT, "[DONE]"), stream(ROLE, TEXT, END, END, "[DONE]")),
+          stream(ROLE, TEXT, END, "[DONE]")),
+    Claim('the gateway should refuse with status 400 and code "bad"',
+          (answered(404, ERROR), answered(400, {"error": {**ERROR["error"], "code": "other"}}),
+           answered(400, {"error": {"code": "bad", "message": "no"}})), answered(400, ERROR)),
+]  # fmt: skip
+
+
+def told(scene: Any, *changes: Change) -> None:
+    """Make the changes and publish them; what a change has put straight into an answer or the log stays."""
+    for change in changes:
+        before, log = dict(scene.answers), scene.world.hive.log.read_text()
+        change(scene)
+        direct = {path: found for path, found in scene.answers.items() if before.get(path) is not found}
+        written = scene.world.hive.log.read_text()
+        scene.tell()
+        scene.answers.update(direct)
+        if written != log:
+            scene.world.hive.log.write_text(written)
+
+
+@pytest.mark.parametrize("each", CLAIMS, ids=lambda each: each.text)
+def test_a_claim_passes_where_it_holds(scene, claim, each: Claim) -> None:
+    told(scene, each.true)
+    claim(each.text, world=scene.world)
+
+
+@pytest.mark.parametrize(
+    ("each", "lie"),
+    [
+        pytest.param(each, lie, id=f"{each.text}-{index}")
+        for each in CLAIMS
+        for index, lie in enumerate(each.lies)
+    ],
+)
+def test_a_claim_fails_where_it_does_not_hold(scene, claim, each: Claim, lie: Change) -> None:
+    told(scene, each.true)
+    told(scene, lie)
+    with pytest.raises(AssertionError):
+        claim(each.text, world=scene.world)
+
+
+def test_every_then_of_the_library_has_a_claim(unclaimed) -> None:
+    assert unclaimed([each.text for each in CLAIMS], except_of=ELSEWHERE) == []

@@ -8,6 +8,7 @@ import aiohttp
 from skep.errors.provision import DownloadFailed
 
 OK, PARTIAL, RANGE_NOT_SATISFIABLE = 200, 206, 416
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 RETRYABLE_STATUS: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import msgspec
@@ -18,6 +18,7 @@ from skep.errors.provision import BadReference, ChecksumMismatch, DownloadFailed
 from skep.provision.answers import (
     PARTIAL,
     RANGE_NOT_SATISFIABLE,
+    REDIRECTS,
     Retry,
     check_status,
     starts_at,
@@ -31,7 +32,8 @@ from skep.provision.progress import OnProgress, Progress, silent
 CHUNK_BYTES: Final = 1 << 20
 TRIES_MAX: Final = 6
 BACKOFF_S_FIRST, BACKOFF_S_MAX = 0.5, 30.0
-REDIRECTS_MAX: Final = 5
+REDIRECTS_MAX: Final = 6
+"""Addresses that one download may go through, its own the first of them."""
 STALL_S_MAX: Final = 30.0
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -120,8 +122,7 @@ async def _attempt(session: aiohttp.ClientSession, want: Want, on_progress: OnPr
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": state.validator}
     try:
-        async with session.get(want.url, headers=headers, max_redirects=REDIRECTS_MAX) as answer:
-            _check_url(str(answer.url))  # A redirect must not leave https.
+        async with await _follow(session, want.url, headers) as answer:
             if answer.status == RANGE_NOT_SATISFIABLE:  # What we have is stale, or all of it.
                 if total_of_416(answer) == have:
                     return
@@ -130,10 +131,23 @@ async def _attempt(session: aiohttp.ClientSession, want: Want, on_progress: OnPr
             check_status(answer, want.url)
             offset = have if answer.status == PARTIAL and starts_at(answer, have) else 0
             await _receive(answer, want, offset, on_progress)
-    except aiohttp.TooManyRedirects as error:
-        raise DownloadFailed(f"{want.url}: more than {REDIRECTS_MAX} redirects", url=want.url) from error
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
         raise Retry(str(error) or type(error).__name__) from error
+
+
+async def _follow(
+    session: aiohttp.ClientSession, url: str, headers: dict[str, str]
+) -> aiohttp.ClientResponse:
+    """Return the answer at the end of the redirects, each looked at before it is followed: none may leave https."""
+    at = url
+    for _ in range(REDIRECTS_MAX):
+        _check_url(at)
+        answer = await session.get(at, headers=headers, allow_redirects=False)
+        if answer.status not in REDIRECTS or "Location" not in answer.headers:
+            return answer
+        answer.release()
+        at = urljoin(at, answer.headers["Location"])
+    raise DownloadFailed(f"{url}: more than {REDIRECTS_MAX - 1} redirects", url=url)
 
 
 async def _receive(answer: aiohttp.ClientResponse, want: Want, offset: int, on_progress: OnProgress) -> None:

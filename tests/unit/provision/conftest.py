@@ -1,5 +1,6 @@
 """A real HTTP file server whose faults a test can script."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -10,13 +11,20 @@ from aiohttp import web
 
 @dataclass
 class FileServer:
-    """Serves one body; each request takes the next fault of `faults`, none when they are used up."""
+    """Serves one body; each request takes the next fault of `faults`, none when they are used up.
+
+    A fault is a status, `redirect`, `ignore-range`, `corrupt`, `chunked` (no length), `cut:N` and `stall:N` (close, or
+    fall silent, after N bytes), `slow:MS` (a pause between parts), `longer:N` and `shorter:N` (a length that lies).
+    """
 
     body: bytes
     etag: str = '"v1"'
     faults: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
     url: str = ""
+    headers: dict[str, str] = field(default_factory=lambda: {"Retry-After": "1"})
+    location: str = ""
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def sha256(self) -> str:
@@ -26,7 +34,9 @@ class FileServer:
         self.ranges.append(request.headers.get("Range", ""))
         fault = self.faults.pop(0) if self.faults else ""
         if fault.isdigit():
-            return web.Response(status=int(fault), headers={"Retry-After": "1"})
+            return web.Response(status=int(fault), headers=self.headers)
+        if fault == "redirect":
+            return web.Response(status=307, headers={"Location": self.location or self.url})
         start = self._start(request) if fault != "ignore-range" else 0
         if start is None or start > len(self.body):
             return web.Response(status=416, headers={"Content-Range": f"bytes */{len(self.body)}"})
@@ -40,18 +50,39 @@ class FileServer:
 
     async def _send(self, request: web.Request, start: int, fault: str) -> web.StreamResponse:
         rest = self.body[start:]
-        headers = {"ETag": self.etag, "Content-Length": str(len(rest))}
+        kind, _, number = fault.partition(":")
+        lie = {"longer": 1, "shorter": -1}.get(kind, 0) * int(number or 0)
+        headers = {"ETag": self.etag, "Content-Length": str(len(rest) + lie)}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(self.body) - 1}/{len(self.body)}"
         response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        if kind == "chunked":
+            del response.headers["Content-Length"]
         await response.prepare(request)
-        if fault.startswith("cut:"):
-            await response.write(rest[: int(fault[4:])])
+        await self._write(response, rest, kind, int(number or 0))
+        if kind in {"cut", "longer"}:
             assert request.transport is not None
             request.transport.close()
-            return response
-        await response.write(b"x" * len(rest) if fault == "corrupt" else rest)
         return response
+
+    async def _write(self, response: web.StreamResponse, rest: bytes, kind: str, number: int) -> None:
+        if kind in {"cut", "stall"}:
+            await response.write(rest[:number])
+            if kind == "stall":
+                await self.released.wait()
+        elif kind == "slow":
+            part = len(rest) // 8
+            for begin in range(0, len(rest), part):
+                await response.write(rest[begin : begin + part])
+                await asyncio.sleep(number / 1000)
+        else:
+            await response.write(
+                b"x" * len(rest)
+                if kind == "corrupt"
+                else rest[: len(rest) - number]
+                if kind == "shorter"
+                else rest
+            )
 
 
 @pytest.fixture
@@ -66,4 +97,5 @@ async def file_server() -> AsyncGenerator[FileServer]:
     host, port = runner.addresses[0][:2]
     server.url = f"http://{host}:{port}/model.gguf"
     yield server
+    server.released.set()
     await runner.cleanup()

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import socket
 import statistics
 from pathlib import Path
@@ -25,6 +26,17 @@ from skep.testkit.harness import (
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.timeout(1800)]
 
 MIB = 2**20
+MODELS = ["fake", pytest.param("llama", marks=pytest.mark.llama)]
+
+
+@pytest.fixture
+def model_of(tmp_path):
+    """Return what to serve: the fake, or a copy of the tiny model that nobody else rewrites meanwhile."""
+
+    def find(name):
+        return str(shutil.copy(TINY, tmp_path)) if name == "llama" else "fake:m" if name == "fake" else name
+
+    return find
 
 
 async def stalled(worker, number):
@@ -42,42 +54,67 @@ async def stalled(worker, number):
     return link
 
 
-async def inter_token_p99_s(worker):
-    times = []
-    stream = await worker.execute(make_request("neighbour", max_tokens=400))
-    async with stream:
-        async for event in stream:
-            if event.event == "token":
-                times.append(event.at_s)
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    return statistics.quantiles(gaps, n=100)[98]
+async def gaps_s(worker, *, tokens):
+    """Stream one answer; return the times between its tokens."""
+    async with await worker.execute(make_request("neighbour", max_tokens=tokens)) as stream:
+        times = [event.at_s async for event in stream if event.event == "token"]
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
-async def test_200_stalled_readers_hold_bounded_memory_and_slow_nobody(start_worker):
-    extra = ("--stall-s", "120", "--served-name", "m", "--queue-max", "10", "--timeout-s", "600")
-    worker = await start_worker("fake:m?token_delay_ms=4", slots=210, context=4096, extra=extra)
-    undisturbed = await inter_token_p99_s(worker)
-    before = (await worker.health())["ram_used_bytes"]
-    links = [await stalled(worker, number) for number in range(200)]
-    async with asyncio.timeout(300):
-        while sum(job["state"] == "paused" for job in await worker.jobs()) < 200:
+def p99(values):
+    return statistics.quantiles(values, n=100)[98]
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_200_stalled_readers_hold_bounded_memory_and_slow_nobody(start_worker, model_of, model):
+    """Two workers alike are asked in turn, so that whatever else the machine does falls on both."""
+    extra = (
+        "--stall-s",
+        "900",
+        "--served-name",
+        "m",
+        "--queue-max",
+        "10",
+        "--timeout-s",
+        "900",
+        "--threads",
+        "1",
+    )
+    path = model_of(model if model != "fake" else "fake:m?token_delay_ms=4")
+    calm, busy = [
+        await start_worker(path, slots=210, context=1024, extra=extra, ready_s=120) for _ in range(2)
+    ]
+    for worker in (calm, busy):
+        await gaps_s(worker, tokens=400)
+    before = (await busy.health())["ram_used_bytes"]
+    links = [await stalled(busy, number) for number in range(200)]
+    async with asyncio.timeout(600):
+        while sum(job["state"] == "paused" for job in await busy.jobs()) < 200:
             await asyncio.sleep(0.2)
-    disturbed = await inter_token_p99_s(worker)
-    full = (await worker.health())["ram_used_bytes"]
-    await inter_token_p99_s(worker)
-    later = (await worker.health())["ram_used_bytes"]
+    full = (await busy.health())["ram_used_bytes"]
+    undisturbed, disturbed = [], []
+    for _ in range(12):
+        undisturbed += await gaps_s(calm, tokens=400)
+        disturbed += await gaps_s(busy, tokens=400)
+    later = (await busy.health())["ram_used_bytes"]
+    assert sum(job["state"] == "paused" for job in await busy.jobs()) == 200
     for link in links:
         link.close()
-    await worker.until_health(lambda found: found["slots_free"] == 210, within_s=30)
-    assert disturbed <= max(undisturbed * 1.5, undisturbed + 0.005)
+    await busy.until_health(lambda found: found["slots_free"] == 210, within_s=60)
+    told = f"p99 {p99(disturbed) * 1e3:.2f} ms among them, {p99(undisturbed) * 1e3:.2f} ms without; {(full - before) / MIB:.0f} MiB"
+    print(told)  # noqa: T201 - for docs/reliability.md: pytest -rP
+    assert p99(disturbed) <= p99(undisturbed) * 1.5, told
     assert full - before < 200 * MIB
     assert later - full < 16 * MIB
 
 
-@pytest.mark.parametrize("model", ["fake:m", pytest.param(str(TINY), marks=pytest.mark.llama)])
-async def test_ten_thousand_random_cancels_leave_slots_and_memory_as_they_were(start_worker, model):
+@pytest.mark.parametrize("model", MODELS)
+async def test_ten_thousand_random_cancels_leave_slots_and_memory_as_they_were(start_worker, model_of, model):
     worker = await start_worker(
-        model, slots=8, context=512, extra=("--served-name", "m", "--threads", "1", "--queue-max", "100")
+        model_of(model),
+        slots=8,
+        context=512,
+        extra=("--served-name", "m", "--threads", "1", "--queue-max", "100"),
     )
     rng = random.Random(int(os.environ.get("SKEP_TEST_SEED", "7")))
     for _ in range(20):

@@ -3,6 +3,7 @@
 import datetime as dt
 import functools
 from collections import defaultdict
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -15,6 +16,16 @@ from skep.proof.records import ResourceRecord, ScenarioRecord, Status
 SLOWEST_MAX = 8
 CURVE_POINTS_MIN = 2
 _FAILED = (Status.FAILED, Status.UNDEFINED)
+_MIB = 1 << 20
+_SERIES: dict[str, Callable[[ResourceRecord], float | None]] = {
+    "resident memory": lambda record: record.rss_bytes / _MIB,
+    "device memory": lambda record: (
+        None if record.device_memory_bytes is None else record.device_memory_bytes / _MIB
+    ),
+    "file descriptors": lambda record: float(record.fds),
+    "threads": lambda record: float(record.threads),
+    "child processes": lambda record: float(record.children),
+}
 
 
 def render_page(view: BundleView) -> bytes:
@@ -33,7 +44,7 @@ def render_page(view: BundleView) -> bytes:
             bool(found) and all(each.status is Status.PASSED for each in found)
             for found in view.coverage().values()
         ),
-        growth=_growth(view.resources),
+        growth=_growth(view),
         wall_ms=_wall_ms(view),
     )
     return text.encode()
@@ -77,28 +88,36 @@ def _wall_ms(view: BundleView) -> float:
     return max(0.0, end - view.metadata.started_at * 1000) if end else 0.0
 
 
-def _growth(records: tuple[ResourceRecord, ...]) -> dict[str, Any]:
-    """The curves of what the runner held, as SVG points of a 100 × 28 box."""
-    after = [record for record in records if record.phase == "after"]
-    if len(after) < CURVE_POINTS_MIN:
-        return {}
-    series = {
-        "resident memory": [record.rss_bytes / (1 << 20) for record in after],
-        "file descriptors": [float(record.fds) for record in after],
-        "threads": [float(record.threads) for record in after],
-        "child processes": [float(record.children) for record in after],
-    }
-    return {name: _curve(values) for name, values in series.items()}
+def _growth(view: BundleView) -> dict[str, Any]:
+    """The curves of what the runners held, a line for each process, as SVG points of a 100 × 28 box."""
+    worker_of = {record.id: record.worker for record in view.scenarios}
+    processes: dict[str, list[ResourceRecord]] = defaultdict(list)
+    for record in view.resources:
+        if record.phase == "after":
+            processes[worker_of.get(record.scenario, "")].append(record)
+    lines = [records for records in processes.values() if len(records) >= CURVE_POINTS_MIN]
+    return {name: _curve(drawn) for name, of in _SERIES.items() if (drawn := _drawn(lines, of))}
 
 
-def _curve(values: list[float]) -> dict[str, Any]:
-    low, high = min(values), max(values)
+def _drawn(
+    lines: list[list[ResourceRecord]], of: Callable[[ResourceRecord], float | None]
+) -> list[list[float]]:
+    """Each process's values; none of what was not measured."""
+    found = [[value for record in records if (value := of(record)) is not None] for records in lines]
+    return [values for values in found if len(values) >= CURVE_POINTS_MIN]
+
+
+def _curve(lines: list[list[float]]) -> dict[str, Any]:
+    low, high = min(map(min, lines)), max(map(max, lines))
     span = (high - low) or 1.0
-    points = " ".join(
-        f"{index / (len(values) - 1) * 100:.1f},{26 - (value - low) / span * 24:.1f}"
-        for index, value in enumerate(values)
-    )
-    return {"points": points, "first": values[0], "last": values[-1], "low": low, "high": high}
+    drawn = [
+        " ".join(
+            f"{index / (len(values) - 1) * 100:.1f},{26 - (value - low) / span * 24:.1f}"
+            for index, value in enumerate(values)
+        )
+        for values in lines
+    ]
+    return {"lines": drawn, "low": low, "high": high}
 
 
 def _when(at: float) -> str:
@@ -106,4 +125,4 @@ def _when(at: float) -> str:
 
 
 def _mib(size: float) -> str:
-    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / _MIB:.0f} MiB"

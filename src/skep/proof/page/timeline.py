@@ -11,6 +11,8 @@ BAR_HEIGHT = 18.0
 BAR_WIDTH_MIN = 2.0
 TICKS = 6
 DECIMALS_BELOW_S = 10
+HALF_MINUTE_S = 30
+MINUTES = (1, 2, 5, 10, 15, 30, 60)
 _SECOND, _MINUTE = 1000, 60_000
 
 
@@ -80,7 +82,8 @@ def duration(milliseconds: float) -> str:
     seconds = milliseconds / _SECOND
     if milliseconds < _MINUTE:
         return f"{seconds:.1f} s" if seconds < DECIMALS_BELOW_S and seconds % 1 else f"{seconds:.0f} s"
-    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
 def anchor_of(scenario_id: str) -> str:
@@ -89,6 +92,11 @@ def anchor_of(scenario_id: str) -> str:
 
 
 def _nice_step(seconds: float) -> float:
-    """The next of 1, 2, 5 × a power of ten."""
+    """The next of 1, 2, 5 × a power of ten; beyond half a minute, of whole minutes."""
+    if seconds > HALF_MINUTE_S:
+        return next(
+            (60.0 * number for number in MINUTES if 60 * number >= seconds),
+            3600.0 * math.ceil(seconds / 3600),
+        )
     power = 10 ** math.floor(math.log10(seconds))
     return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= seconds))

@@ -21,6 +21,10 @@ import pytest
 hypothesis.settings.register_profile("skep", deadline=None)
 hypothesis.settings.load_profile("skep")
 
+# A shell that starts a suite in the background has it ignore Ctrl-C, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if importlib.util.find_spec("xllamacpp") is not None or importlib.util.find_spec("llama_cpp") is not None:

@@ -44,16 +44,19 @@ def test_a_forked_child_is_told_that_the_engine_is_not_there() -> None:
 
 
 def test_ctrl_c_ends_a_program_in_the_middle_of_a_stream() -> None:
-    program = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-X", "dev", "-c", STREAMS],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=Path(__file__).parent,
-    )
-    assert program.stdout is not None
-    assert program.stdout.read(3)
-    program.send_signal(signal.SIGINT)
-    _, errors = program.communicate(timeout=30)
+    ) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.read(3)
+            program.send_signal(signal.SIGINT)
+            _, errors = program.communicate(timeout=30)
+        finally:
+            program.kill()
     assert program.returncode in (-signal.SIGINT, 130)
     assert b"KeyboardInterrupt" in errors
     assert b"ResourceWarning" not in errors

@@ -58,7 +58,7 @@ class Core:
             state=pool.state.value,
             last_error=pool.last_error,
             fit=pool.fit_told,
-            verdicts=tuple(pool.verdicts),
+            verdicts=tuple(pool.judging.verdicts),
         )
 
     def metrics(self) -> bytes:

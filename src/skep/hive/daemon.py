@@ -17,12 +17,13 @@ from skep.hive.api import make_api
 from skep.hive.core import Core
 from skep.hive.declared import DeclaredStore, Source, Wish
 from skep.hive.devices.inventory import Inventory
+from skep.hive.finishing import Drainee, finish
 from skep.hive.handoff import HandoffFolder, SpawnFolder
 from skep.hive.launching import Running
 from skep.hive.metrics import HiveMetrics
 from skep.hive.node import Node
 from skep.hive.pools import Pools
-from skep.hive.recovery import recover
+from skep.hive.recovery import Inheritance, recover
 from skep.hive.registrar import Registrar
 from skep.hive.settings import SHUTDOWN_GRACE_S, HiveSettings
 from skep.process import reaper
@@ -90,8 +91,7 @@ async def _running(settings: HiveSettings, listener: socket.socket) -> AsyncGene
         await stack.enter_async_context(_background(node, pools, registrar))
         await stack.enter_async_context(server)
         log.info("hive_started", url=url, token_sha256=describe_token(settings.token), pools=len(pools.by_id))
-        for pool_id, adoptable in inherited.items():
-            await pools.get(pool_id).preload(adoptable)
+        await _begin(node, pools, inherited)
         yield Hive(core, url)
         node.grace_s, node.stopping = min(settings.grace_s, SHUTDOWN_GRACE_S), True
     log.info("hive_stopped")
@@ -111,8 +111,8 @@ def _node(settings: HiveSettings, client: aiohttp.ClientSession, tasks: asyncio.
     )
 
 
-async def _restore(node: Node, pools: Pools, store: DeclaredStore) -> dict[str, dict[str, Running]]:
-    """Bring back what was declared, take over or end what still runs, and return what is to be loaded now."""
+async def _restore(node: Node, pools: Pools, store: DeclaredStore) -> Inheritance:
+    """Bring back what was declared, and take over or end what still runs."""
     node.handoffs.open()
     node.spawns.open()
     await node.inventory.refresh()
@@ -127,9 +127,33 @@ async def _restore(node: Node, pools: Pools, store: DeclaredStore) -> dict[str, 
     for spec in node.settings.pools:
         generation = _generation(pools, spec.id)
         await pools.declare(spec, generation=generation, source=Source.CONFIG, wish=Wish.LOADED)
-    wanted = [one.id for one in pools.ordered() if one.declared.wish is Wish.LOADED]
+    for pool_id, past in (await store.pasts()).items():
+        if pool_id in pools.by_id:
+            pools.get(pool_id).judging.restore(past)
     await _end_unwanted(inheritance.adoptable, pools)
-    return {pool_id: inheritance.adoptable.get(pool_id, {}) for pool_id in wanted}
+    return inheritance
+
+
+async def _begin(node: Node, pools: Pools, inherited: Inheritance) -> None:
+    """Load what is wanted, beginning with what was taken over, and go on with the drains that were under way."""
+    left: dict[str, list[Drainee]] = {}
+    for one in inherited.draining:
+        left.setdefault(one.pool_id, []).append(one)
+    for pool in pools.ordered():
+        drained = left.pop(pool.id, [])
+        for one in drained:
+            pool.reserve(one.replica_id)
+        if pool.declared.wish is Wish.LOADED:
+            await pool.preload(inherited.adoptable.get(pool.id, {}))
+            left[pool.id] = drained
+        elif drained:
+            pool.resume_drain(drained)
+    for one in (one for several in left.values() for one in several):
+        node.run(_finish(node, one), name=f"drain {one.pool_id}-{one.replica_id}")
+
+
+async def _finish(node: Node, one: Drainee) -> None:
+    await finish(node, one)
 
 
 async def _end_unwanted(adoptable: dict[str, dict[str, Running]], pools: Pools) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from skep.hive.endpoint import Drained
+from skep.hive.finishing import Drainee, finish
 from skep.hive.replica import Replica
 from skep.hive.steps import Step, reached
 from skep.lifecycle.pool import PoolEvent
@@ -20,7 +21,18 @@ async def drain(pool: "Pool", deadline_s: float) -> None:
     """Drain and stop every replica; the pool is offline then."""
     reached(Step.DRAIN_STORED, pool_id=pool.id)
     began = pool.node.clock()
-    drained = await drain_replicas(pool.replicas.values(), deadline_s)
+    _drained(pool, await drain_replicas(pool.replicas.values(), deadline_s), began)
+
+
+async def resume(pool: "Pool", left: list[Drainee]) -> None:
+    """Go on with what an earlier hive was draining; the pool is offline then."""
+    began = pool.node.clock()
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(finish(pool.node, one)) for one in left]
+    _drained(pool, together(one.result() for one in running), began)
+
+
+def _drained(pool: "Pool", drained: Drained, began: float) -> None:
     spent_s = pool.node.clock() - began
     pool.node.metrics.observe(pool.node.metrics.drain_s, spent_s, pool.id)
     pool.last_drain = {
@@ -43,7 +55,12 @@ async def drain_replicas(replicas: "Iterable[Replica]", deadline_s: float) -> Dr
     """Drain these at once, and return how it went for all of them together."""
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(one.drain(deadline_s)) for one in list(replicas)]
-    outcomes = [one.result() for one in running]
+    return together(one.result() for one in running)
+
+
+def together(several: "Iterable[Drained]") -> Drained:
+    """Return how it went for all of them."""
+    outcomes = list(several)
     return Drained(
         force_stopped=any(one.force_stopped for one in outcomes),
         jobs_cancelled=sum(one.jobs_cancelled for one in outcomes),

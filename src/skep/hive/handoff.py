@@ -29,7 +29,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpawnRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Written before a spawn (pid 0) and again after it, gone when the process is: nothing we spawn is unknown."""
+    """Written before a spawn (pid 0) and again after it, gone when the process is: nothing we spawn is unknown.
+
+    `drain_until_s` (monotonic, of that boot): it is being drained, and its jobs have until then.
+    """
 
     pool_id: str
     replica_id: str
@@ -38,6 +41,14 @@ class SpawnRecord(msgspec.Struct, frozen=True, kw_only=True):
     pid_started_at: int = 0
     boot_id: str = ""
     recorded_at: float = 0.0
+    engine: str = ""
+    url: str = ""
+    token: str = ""
+    drain_until_s: float | None = None
+
+    def __repr__(self) -> str:
+        """Return it without its token."""
+        return f"SpawnRecord({self.pool_id}-{self.replica_id}, pid={self.pid})"
 
 
 class HandoffFolder:

@@ -1,6 +1,6 @@
 """Loading a pool: engine and model brought here, the fit judged, replicas started; adopted ones first."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,9 +25,14 @@ async def load(pool: "Pool", adoptable: dict[str, Running]) -> None:
     """
     pool.preload_began = pool.node.clock()
     reached(Step.WISH_STORED, pool_id=pool.id)
+    held_s = 0.0 if adoptable else pool.judging.held_s()
+    if held_s:
+        pool.fail(PoolEvent.PROVISION_FAILED, _held(pool, held_s), after_s=held_s)
+        return
     try:
         plan = await _plan(pool, adoptable)
     except DoesNotFit as error:
+        pool.fit_told = error.facts.get("because", "")
         pool.fail(PoolEvent.DOES_NOT_FIT, crash.cause_of(error))
         return
     except (SkepError, OSError) as error:
@@ -37,6 +42,14 @@ async def load(pool: "Pool", adoptable: dict[str, Running]) -> None:
     for replica_id, running in adoptable.items():
         pool.new_replica(plan, replica_id).start(running)
     fill_up(pool, plan)
+
+
+def _held(pool: "Pool", held_s: float) -> dict[str, Any]:
+    return {
+        "code": "breaker_open",
+        "message": f"the breaker was opened by failures before this hive started; a trial follows in {held_s:.0f} s, "
+        f"or at once by `skep pool reset {pool.id}`",
+    }
 
 
 def fill_up(pool: "Pool", plan: Plan) -> None:

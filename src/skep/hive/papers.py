@@ -3,6 +3,7 @@
 import structlog
 
 from skep.errors.hive import HandoffFailed
+from skep.hive.handoff import SpawnRecord
 from skep.hive.launching import Running
 from skep.hive.node import Node
 from skep.hive.plan import Plan
@@ -47,6 +48,27 @@ class Papers:
             return
         self._count("removed")
         reached(Step.HANDOFF_REMOVED, **self._ids)
+
+    def mark_draining(self, running: Running, *, until_s: float) -> None:
+        """Say in the spawn record that its jobs have until then, so that a successor lets them end."""
+        process, endpoint = running.process, running.endpoint
+        try:
+            self._node.spawns.write(
+                SpawnRecord(
+                    pool_id=self._plan.spec.id,
+                    replica_id=self._replica_id,
+                    nonce=endpoint.nonce,
+                    pid=process.pid,
+                    pid_started_at=process.started_at,
+                    boot_id=boot_id(),
+                    engine=self._plan.engine.id,
+                    url=endpoint.url,
+                    token=endpoint.token,
+                    drain_until_s=until_s,
+                )
+            )
+        except HandoffFailed as error:
+            log.warning("drain_unrecorded", error=str(error), **self._ids)
 
     def forget_spawn(self) -> None:
         """Remove the spawn record: the process is gone."""

@@ -46,9 +46,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+def known_engines(settings: HiveSettings) -> dict[str, EngineSpec]:
+    """Return the engines that are configured here, and our own, by id."""
+    return {OWN_ENGINE.id: OWN_ENGINE} | {one.id: one for one in settings.engines}
+
+
 def find_engine(settings: HiveSettings, spec: PoolSpec) -> EngineSpec:
     """Return the pool's engine. Raises: EngineUnknown, which lists those that are configured here."""
-    known = {OWN_ENGINE.id: OWN_ENGINE} | {one.id: one for one in settings.engines}
+    known = known_engines(settings)
     if spec.engine not in known:
         raise EngineUnknown(
             f"pool {spec.id}: no engine {spec.engine!r} is configured here; there is {', '.join(sorted(known))}",

@@ -1,39 +1,37 @@
 """A pool: what its operator wished, the replicas that follow from it, and the state that both come to.
 
 The verbs (`preload`, `drain`, `reload`, `unload`, `retire`) each begin one piece of work in a task and return; at most
-one runs at a time, and `drain` and `retire` cancel the others. The work itself stands in `loading`, `reloading` and
-`draining`; the state is derived here, from what the replicas tell.
+one runs at a time (`work`), and `drain` and `retire` cancel the others. The work itself stands in `loading`,
+`reloading` and `draining`, what replicas have been through in `judging`; the state is derived here, from what the replicas tell.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
 import structlog
 
-from skep.errors.hive import PoolBusy
+from skep.errors.hive import DoesNotFit, PoolBusy
 from skep.hive import draining, loading, reloading
 from skep.hive.adapter.base import EngineAdapter
 from skep.hive.declared import Declared, DeclaredStore, Wish
 from skep.hive.events import EventLog
+from skep.hive.finishing import Drainee
+from skep.hive.judging import Judging
 from skep.hive.launching import Running
 from skep.hive.node import Node
 from skep.hive.plan import Plan, find_engine
 from skep.hive.replica import GONE, Replica
+from skep.hive.work import Work
 from skep.lifecycle.pool import POOL, PoolEvent, PoolState
 from skep.lifecycle.replica import ReplicaEvent, ReplicaState
-from skep.policy import backoff, restart
+from skep.policy import backoff
 from skep.policy.restart import Crash, CrashReason, Verdict
-from skep.policy.storm import Storm
 from skep.spec.device import DeviceMask
-from skep.wire.hive import WhyEntry
 
 log = structlog.get_logger(__name__)
 
 _E, _S = PoolEvent, PoolState
-VERDICTS_KEPT = 100
 LOADED = frozenset({_S.PROVISIONING, _S.STARTING, _S.READY, _S.UNREADY, _S.RELOADING})
 _DOWN = frozenset({ReplicaState.CRASHED, ReplicaState.HELD})
 
@@ -53,14 +51,13 @@ class Pool:
         self.last_drain: dict[str, Any] | None = None
         self.last_reload: dict[str, Any] | None = None
         self.events = EventLog(self.id, now_s=node.wall)
-        self.verdicts: deque[WhyEntry] = deque(maxlen=VERDICTS_KEPT)
         self.trial = asyncio.Lock()
         self.moved = asyncio.Event()
         self.preload_began: float | None = None
         self.active_at = node.clock()
         self.failures = 0
-        self._storm = Storm()
-        self._work: asyncio.Task[None] | None = None
+        self.work = Work(self.id, node, give_up=self._give_up)
+        self.judging = Judging(self.id, node, store, spec=lambda: self.declared.spec, tell=self.tell)
         self._retry: asyncio.Task[None] | None = None
         self._number = 0
         node.metrics.introduce(self.id)
@@ -96,7 +93,7 @@ class Pool:
         self._cancel_retry()
         self.failures = 0
         self.advance(event)
-        self.begin("preload", loading.load(self, adoptable or {}))
+        self.work.begin("preload", loading.load(self, adoptable or {}))
 
     async def drain(self, deadline_s: float) -> None:
         """Begin to end every job and then every replica. Raises: StoreUnavailable."""
@@ -113,7 +110,7 @@ class Pool:
 
     async def reload(self, model: str | None, deadline_s: float) -> None:
         """Begin to put another model in this one's place. Raises: PoolBusy."""
-        if not POOL.can(self.state, _E.RELOAD) or self.is_busy:
+        if not POOL.can(self.state, _E.RELOAD) or self.work.is_busy:
             raise PoolBusy(
                 f"pool {self.id} is {self.state}: it can be reloaded when it is ready",
                 pool_id=self.id,
@@ -122,59 +119,45 @@ class Pool:
         self._cancel_retry()
         spec = msgspec.structs.replace(self.declared.spec, model=model or self.declared.spec.model)
         self.advance(_E.RELOAD, model=spec.model)
-        self.begin("reload", reloading.reload(self, spec, deadline_s))
+        self.work.begin("reload", reloading.reload(self, spec, deadline_s))
 
     def unload(self) -> None:
         """Begin to scale to zero: it has been idle for its `ttl_s`."""
-        if self.state is _S.READY and not self.is_busy:
+        if self.state is _S.READY and not self.work.is_busy:
             self.advance(_E.IDLE, ttl_s=self.declared.spec.ttl_s)
-            self.begin("unload", draining.unload(self))
+            self.work.begin("unload", draining.unload(self))
 
     async def reset(self) -> None:
         """Forgive every failure, and try at once what waits."""
-        self._storm = Storm()
+        self.judging.reset()
         self.failures = 0
         for replica in self.replicas.values():
             replica.try_again()
-        self.node.metrics.show(self.node.metrics.backoff, 0, self.id)
         self.tell("reset")
         if self.state is _S.UNREADY and not self.replicas:
             await self.preload()
 
+    def resume_drain(self, left: list[Drainee]) -> None:
+        """Go on with the drain that an earlier hive began, of replicas that still have jobs."""
+        self.advance(_E.PRELOAD)
+        self.advance(_E.DRAIN, resumed=True)
+        self.work.begin("drain", draining.resume(self, left))
+
     async def aclose(self) -> None:
         """Stop everything of it now: the hive ends."""
         self._cancel_retry()
-        await self.cancel_work()
+        await self.work.cancel()
         async with asyncio.TaskGroup() as tasks:
             for replica in list(self.replicas.values()):
                 tasks.create_task(replica.stop())
         self.events.close()
 
-    @property
-    def is_busy(self) -> bool:
-        """True while a piece of work runs."""
-        return self._work is not None and not self._work.done()
-
-    def begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run a piece of work in a task of its own."""
-        self._work = self.node.run(self._supervised(name, work), name=f"{name} {self.id}")
-
-    async def cancel_work(self) -> None:
-        """Cancel the work that runs, and wait until it has cleaned up after itself."""
-        if self._work is not None and self._work is not asyncio.current_task():
-            self._work.cancel()
-            await asyncio.wait([self._work])
-
-    async def settled(self) -> None:
-        """Wait until no piece of work runs."""
-        while self.is_busy and self._work is not None:
-            await asyncio.wait([self._work])
-
     async def wish(self, wish: Wish) -> None:
         """Store what the operator wants, so that a successor knows it. Raises: StoreUnavailable."""
         if self.declared.wish is not wish:
-            self.declared = msgspec.structs.replace(self.declared, wish=wish)
-            await self.store.put(self.declared)
+            wished = msgspec.structs.replace(self.declared, wish=wish)
+            await self.store.put(wished)
+            self.declared = wished
 
     def advance(self, event: PoolEvent, **facts: Any) -> None:
         """Take an event. Raises: IllegalTransition."""
@@ -187,20 +170,20 @@ class Pool:
             self._count_preload("ready")
         self._stir()
 
-    def fail(self, event: PoolEvent, cause: dict[str, Any]) -> None:
-        """Become unready with a cause, and try again later."""
+    def fail(self, event: PoolEvent, cause: dict[str, Any], *, after_s: float | None = None) -> None:
+        """Become unready with a cause, and try again later: after a backoff, or the time that is given."""
         self.last_error = cause
         self.advance(event, error=cause)
         self._count_preload("does_not_fit" if event is _E.DOES_NOT_FIT else "failed")
-        self.retry_later()
+        self.retry_later(after_s=after_s)
 
-    def retry_later(self) -> None:
-        """Load again after a backoff that grows."""
+    def retry_later(self, *, after_s: float | None = None) -> None:
+        """Load again after a backoff that grows, or after the time that is given."""
         self._cancel_retry()
         if self.node.stopping:
             return
         self.failures += 1
-        delay_s = backoff.delay_s(
+        delay_s = after_s or backoff.delay_s(
             self.failures, jitter=self.node.rng.uniform(-1, 1), limits=self.node.settings.restart.backoff
         )
         self.retry_at = self.node.wall() + delay_s
@@ -212,41 +195,27 @@ class Pool:
         """Add a replica that has not begun yet; ids are never used twice in one run of the hive."""
         if replica_id is None:
             replica_id = f"r{self._number}"
-        suffix = replica_id.removeprefix("r")
-        self._number = max(self._number, int(suffix) if suffix.isdecimal() else 0) + 1
+        self.reserve(replica_id)
         replica = Replica(replica_id, plan, self.node, self.node.adapter(plan.engine, plan.program), self)
+        replica.history = self.judging.inherit(replica_id)
         self.replicas[replica_id] = replica
         return replica
 
+    def reserve(self, replica_id: str) -> None:
+        """Give no new replica this id."""
+        suffix = replica_id.removeprefix("r")
+        self._number = max(self._number, int(suffix) + 1 if suffix.isdecimal() else 0)
+
     def judge(self, replica: Replica, fact: Crash) -> Verdict:
         """Decide what becomes of a replica that is gone, and keep its history."""
-        outcome = restart.crashed(replica.history, self._storm, fact, limits=self.node.settings.restart)
-        replica.history, self._storm = outcome.history, outcome.storm
-        verdict, metrics = outcome.verdict, self.node.metrics
-        self.verdicts.append(
-            WhyEntry(
-                at=self.node.wall(),
-                replica_id=replica.id,
-                verdict=msgspec.to_builtins(verdict),
-                error=replica.last_error,
-            )
-        )
-        metrics.count(metrics.restarts, self.id, fact.reason.value)
-        metrics.show(metrics.backoff, verdict.delay_s, self.id)
-        metrics.show_breaker(self.id, outcome.history.breaker_state)
-        if verdict.is_storm:
-            metrics.count(metrics.storms, self.id)
-        self.tell(
-            "verdict",
-            replica_id=replica.id,
-            restart_count=replica.history.restarts,
-            backoff_s=round(verdict.delay_s, 3),
-            last_error=replica.last_error,
-            **msgspec.to_builtins(verdict),
-        )
+        verdict = self.judging.judge(replica, fact)
         if fact.reason is CrashReason.DEVICE_ERROR:
             self._blame_siblings(replica)
         return verdict
+
+    def replica_forgiven(self, replica: Replica) -> None:
+        """Take note that a replica's history changed for the better."""
+        self.judging.remember(replica)
 
     def replica_moved(self, replica: Replica, event: ReplicaEvent, facts: dict[str, Any]) -> None:
         """Take note of a replica's event, and derive the pool's state from all of them."""
@@ -255,6 +224,8 @@ class Pool:
             self.replicas.pop(replica.id, None)
             if event is ReplicaEvent.CANNOT_START and replica.last_error:
                 self.last_error = replica.last_error
+                if self.last_error["code"] == DoesNotFit.code:
+                    self.fit_told = self.last_error["message"]
         self._derive(replica)
         self._stir()
 
@@ -288,7 +259,7 @@ class Pool:
                 self._lose(_E.REPLICAS_EXHAUSTED, replica)
             case _S.READY if not self.serving:
                 self._lose(_E.REPLICAS_LOST, replica)
-            case _S.READY if replica.state in GONE and not self.is_busy:
+            case _S.READY if replica.state in GONE and not self.work.is_busy:
                 self.retry_later()
             case _S.UNREADY if not self.replicas and self.retry_at is None:
                 self.retry_later()
@@ -302,7 +273,6 @@ class Pool:
             self.retry_later()
 
     def _blame_siblings(self, replica: Replica) -> None:
-        self.node.metrics.count(self.node.metrics.driver_resets, self.id)
         for sibling in self.replicas.values():
             if sibling is not replica and sibling.is_serving:
                 sibling.blame_device(f"replica {replica.id} on the same devices reported a device error")
@@ -326,25 +296,25 @@ class Pool:
         if self.state is _S.DRAINING:
             return
         self._cancel_retry()
-        if self.state is _S.UNLOADING and self._work is not None:
-            await asyncio.wait([self._work])  # It is stopping everything already.
+        if self.state is _S.UNLOADING:
+            await self.work.settled()  # It is stopping everything already.
         else:
-            await self.cancel_work()
+            await self.work.cancel()
         self._count_preload("cancelled")
         if self.state in LOADED:
             self.advance(event)
-            self.begin("drain", draining.drain(self, deadline_s))
+            self.work.begin("drain", draining.drain(self, deadline_s))
         elif POOL.can(self.state, _E.RETIRE):
             self.advance(_E.RETIRE)
 
     async def _retry_after(self, delay_s: float) -> None:
         await self.node.sleep(delay_s)
         self.retry_at, self._retry = None, None
-        if self.is_busy:
+        if self.work.is_busy:
             return
         if self.state is _S.UNREADY and not self.replicas:
             self.advance(_E.RETRY)
-            self.begin("preload", loading.load(self, {}))
+            self.work.begin("preload", loading.load(self, {}))
         elif self.state is _S.READY and self.plan is not None:
             loading.fill_up(self, self.plan)
 
@@ -352,15 +322,6 @@ class Pool:
         if self._retry is not None:
             self._retry.cancel()
         self.retry_at, self._retry = None, None
-
-    async def _supervised(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("pool_work_failed", pool_id=self.id, work=name)
-            await self._give_up(
-                {"code": "internal", "message": f"{name} failed inside the hive; its log has it"}
-            )
 
     async def _give_up(self, cause: dict[str, Any]) -> None:
         """Leave no state that nothing moves on from, after work that failed by our own mistake."""

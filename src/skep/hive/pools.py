@@ -153,15 +153,15 @@ class Pools:
     async def _swap(self, pool: Pool, spec: PoolSpec, mask: DeviceMask) -> None:
         """Bring a loaded pool to its new declaration."""
         pool.mask = mask
-        if pool.state in (PoolState.READY, PoolState.UNREADY) and not pool.is_busy:
+        if pool.state in (PoolState.READY, PoolState.UNREADY) and not pool.work.is_busy:
             await pool.reload(spec.model, self.node.grace_s)
             return
         await pool.halt(self.node.grace_s)
-        await pool.settled()
+        await pool.work.settled()
         await pool.preload()
 
     async def _forget(self, pool: Pool) -> None:
-        await pool.settled()
+        await pool.work.settled()
         pool.tell("forgotten")
         pool.events.close()
         if self.by_id.get(pool.id) is pool:

@@ -4,10 +4,12 @@ Every process that a hive starts is recorded before it is spawned, with a nonce 
 successor finds each of them, by its handoff file, its spawn record, or the nonce alone:
 
 - it is ours (pid, start time, boot and nonce all match), and the stored plan of a wanted pool started it: adopted;
+- it is ours and was being drained, or serves a pool that is wanted offline by now: its jobs keep their time;
 - it is ours in any other way: reaped, with everything that carries its nonce;
 - it is not ours (a reused pid, another node's file, a file we cannot read): left alone.
 """
 
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -16,14 +18,18 @@ import structlog
 from skep.errors.process import ProcessGone
 from skep.hive.declared import Declared, Wish
 from skep.hive.endpoint import Endpoint
+from skep.hive.finishing import Drainee
 from skep.hive.handoff import NONCE_VARIABLE, HandoffFolder, SpawnFolder, SpawnRecord
 from skep.hive.launching import Running
+from skep.hive.plan import known_engines
 from skep.hive.settings import HiveSettings
 from skep.process import group
 from skep.process import log as logs
 from skep.process.adopted import adopt
 from skep.process.identity import Stat, boot_id
+from skep.process.owned import OwnedProcess
 from skep.wire.handoff import Handoff
+from skep.wire.hive import DRAIN_MS_DEFAULT
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +38,7 @@ class Inheritance(msgspec.Struct, kw_only=True):
     """What was found. `adoptable` by pool and replica id; `reaped` pids; `foreign` files that were left alone."""
 
     adoptable: dict[str, dict[str, Running]]
+    draining: list[Drainee]
     reaped: list[int]
     foreign: list[str]
 
@@ -40,8 +47,10 @@ async def recover(
     settings: HiveSettings, handoffs: HandoffFolder, spawns: SpawnFolder, declared: Iterable[Declared]
 ) -> Inheritance:
     """Find, keep, reap and leave as the module says; only what was adopted keeps its files."""
-    found = Inheritance(adoptable={}, reaped=[], foreign=[])
+    found = Inheritance(adoptable={}, draining=[], reaped=[], foreign=[])
+    declared = list(declared)
     wanted = {one.spec.id: one for one in declared if one.wish is Wish.LOADED and one.plan is not None}
+    offline = {one.spec.id for one in declared if one.wish is Wish.OFFLINE}
     records = {(one.pool_id, one.replica_id): one for one in spawns.scan()}
     kept: set[tuple[str, str]] = set()
     for file in handoffs.scan():
@@ -57,11 +66,18 @@ async def recover(
             kept.add(key)
             log.info("worker_adopted", pool_id=key[0], replica_id=key[1], pid=handoff.pid)
             continue
-        records.setdefault(key, _as_record(handoff))
-        _reap(_as_record(handoff), found)
+        until_s = time.monotonic() + DRAIN_MS_DEFAULT / 1000 if handoff.pool_id in offline else None
+        started = _as_record(handoff, drain_until_s=until_s)
+        present = records.setdefault(key, started)
+        if present.nonce != started.nonce:
+            _reap(started, found)
+        elif present.drain_until_s is None:
+            records[key] = started
         handoffs.remove(*key)
     for key, record in records.items():
-        if key not in kept:
+        if key not in kept and (drainee := await _adopt_drained(record, settings)):
+            found.draining.append(drainee)
+        elif key not in kept:
             _reap(record, found)
             spawns.remove(*key)
         elif record.nonce != found.adoptable[key[0]][key[1]].endpoint.nonce:
@@ -78,17 +94,44 @@ async def _adopt(handoff: Handoff, declared: Declared | None, settings: HiveSett
         process = await adopt(handoff.pid, handoff.pid_started_at)
     except ProcessGone:
         return None
-    log_path = settings.state / "logs" / f"{handoff.pool_id}-{handoff.replica_id}.log"
+    return _as_running(
+        _as_record(handoff), process, settings, model=handoff.model.name, slots=handoff.slots_total
+    )
+
+
+async def _adopt_drained(record: SpawnRecord, settings: HiveSettings) -> Drainee | None:
+    """Take over a process that is being drained; None when it is not, or is no longer there."""
+    if record.drain_until_s is None or not record.url:
+        return None
+    if record.boot_id != boot_id() or not _carries(record.pid, record.nonce):
+        return None
+    try:
+        process = await adopt(record.pid, record.pid_started_at)
+    except ProcessGone:
+        return None
+    return Drainee(
+        pool_id=record.pool_id,
+        replica_id=record.replica_id,
+        running=_as_running(record, process, settings),
+        engine=known_engines(settings).get(record.engine),
+        until_s=record.drain_until_s,
+    )
+
+
+def _as_running(
+    record: SpawnRecord, process: OwnedProcess, settings: HiveSettings, *, model: str = "", slots: int = 1
+) -> Running:
+    log_path = settings.state / "logs" / f"{record.pool_id}-{record.replica_id}.log"
     return Running(
         process=process,
         endpoint=Endpoint(
-            url=handoff.url,
-            port=int(handoff.url.rpartition(":")[2]),
-            nonce=handoff.nonce,
-            pgid=handoff.pid,
-            model=handoff.model.name,
-            slots=handoff.slots_total,
-            token=handoff.token,
+            url=record.url,
+            port=int(record.url.rpartition(":")[2]),
+            nonce=record.nonce,
+            pgid=record.pid,
+            model=model,
+            slots=slots,
+            token=record.token,
         ),
         report=None,
         log_path=log_path,
@@ -100,7 +143,7 @@ def _carries(pid: int, nonce: str) -> bool:
     return any(one.pid == pid for one in group.marked(NONCE_VARIABLE, nonce))
 
 
-def _as_record(handoff: Handoff) -> SpawnRecord:
+def _as_record(handoff: Handoff, *, drain_until_s: float | None = None) -> SpawnRecord:
     return SpawnRecord(
         pool_id=handoff.pool_id,
         replica_id=handoff.replica_id,
@@ -108,6 +151,10 @@ def _as_record(handoff: Handoff) -> SpawnRecord:
         pid=handoff.pid,
         pid_started_at=handoff.pid_started_at,
         boot_id=handoff.boot_id,
+        engine=handoff.engine,
+        url=handoff.url,
+        token=handoff.token,
+        drain_until_s=drain_until_s,
     )
 
 

@@ -40,7 +40,7 @@ async def reload(pool: "Pool", spec: PoolSpec, deadline_s: float) -> None:
         old = []
     cause = await _bring_up(pool, plan, spec)
     if cause is None:
-        await _commit(pool, plan, spec, old, deadline_s, began)
+        await _commit(pool, spec, old, deadline_s, began)
         return
     if not beside and before is not None:
         loading.fill_up(pool, before)
@@ -56,7 +56,11 @@ async def _bring_up(pool: "Pool", plan: Plan, spec: PoolSpec) -> "dict[str, Any]
             one.start()
         if await loading.all_ready(pool, {one.id for one in new}):
             reached(Step.BESIDE, pool_id=pool.id)
+            await _store(pool, plan, spec)
             return None
+    except SkepError as error:
+        await _stop(new)
+        return crash.cause_of(error)
     except BaseException:
         await _stop(new)
         raise
@@ -65,12 +69,19 @@ async def _bring_up(pool: "Pool", plan: Plan, spec: PoolSpec) -> "dict[str, Any]
     return cause or {"code": "start_failed", "message": "the new model did not start"}
 
 
-async def _commit(
-    pool: "Pool", plan: Plan, spec: PoolSpec, old: list[Replica], deadline_s: float, began: float
-) -> None:
+async def _store(pool: "Pool", plan: Plan, spec: PoolSpec) -> None:
+    """Make it the pool's own, or leave everything as it was. Raises: StoreUnavailable."""
+    before = pool.declared, pool.plan
     pool.declared = msgspec.structs.replace(pool.declared, spec=spec)
-    await loading.remember(pool, plan)
+    try:
+        await loading.remember(pool, plan)
+    except SkepError:
+        pool.declared, pool.plan = before
+        raise
     reached(Step.RELOAD_STORED, pool_id=pool.id)
+
+
+async def _commit(pool: "Pool", spec: PoolSpec, old: list[Replica], deadline_s: float, began: float) -> None:
     await drain_replicas(old, deadline_s)
     reached(Step.OLD_GONE, pool_id=pool.id)
     _finish(pool, "reloaded", began)

@@ -52,6 +52,10 @@ class Keeper(Protocol):
         """Hear that a replica took an event."""
         ...
 
+    def replica_forgiven(self, replica: "Replica") -> None:
+        """Hear that a replica's history changed for the better."""
+        ...
+
     def replica_progressed(self, replica: "Replica") -> None:
         """Hear that a replica's load moved on."""
         ...
@@ -132,6 +136,7 @@ class Replica:
             return Drained()
         began = self._node.clock()
         self.advance(_E.DRAIN)
+        self.papers.mark_draining(self.running, until_s=began + deadline_s)
         self.papers.withdraw()
         drained = await self._drain_jobs(self.running.endpoint, deadline_s)
         reached(Step.DRAINED, **self._ids)
@@ -146,7 +151,10 @@ class Replica:
 
     def note_stable(self) -> None:
         """Credit the time that it has been ready: a trial that holds closes the breaker."""
-        self.history = restart.ran(self.history, ready_s=self.ready_s, limits=self._node.settings.restart)
+        before = self.history
+        self.history = restart.ran(before, ready_s=self.ready_s, limits=self._node.settings.restart)
+        if self.history != before:
+            self._keeper.replica_forgiven(self)
         if self.history.breaker_state is BreakerState.CLOSED:
             self._settle_trial()
 
@@ -196,6 +204,9 @@ class Replica:
             self._node.inventory.hold(self.owner, judge_fit(self.plan, self._node.inventory))
             self.running = adopted
             return await self._prove(adopted, is_adopted=True)
+        if self.state is _S.PLANNED and self.history.breaker_state is not BreakerState.CLOSED:
+            await self._take_trial()
+            self.history = restart.tried(self.history)
         async with self._node.starting:
             self.running = await self._launch()
             return await self._prove(self.running, is_adopted=False)
@@ -298,8 +309,7 @@ class Replica:
         if self.state is _S.HELD:
             event = _E.RESET if is_reset else _E.TRIAL
         if event is _E.TRIAL:
-            await self._keeper.trial.acquire()
-            self._on_trial = True
+            await self._take_trial()
         self.history = restart.tried(self.history)
         self.advance(event)
 
@@ -311,6 +321,11 @@ class Replica:
         except TimeoutError:
             return False
         return True
+
+    async def _take_trial(self) -> None:
+        """Wait until no other replica of the pool is on trial."""
+        await self._keeper.trial.acquire()
+        self._on_trial = True
 
     def _settle_trial(self) -> None:
         if self._on_trial:

@@ -29,13 +29,16 @@ def bound(path: Path, bytes_max: int = BYTES_MAX) -> bool:
 
     The child appends, so it goes on at the start of the emptied file; lines written in between are lost.
     """
+    older = path.with_suffix(path.suffix + ".1")
     try:
         if path.stat().st_size <= bytes_max:
             return False
-        kept = _last_bytes(path, bytes_max // 4)
-        path.with_suffix(path.suffix + ".1").write_bytes(kept)
+        try:
+            older.write_bytes(_last_bytes(path, bytes_max // 4))
+        except OSError:  # A full disk: emptying the file is what helps now.
+            older.unlink(missing_ok=True)
         os.truncate(path, 0)
-    except FileNotFoundError:
+    except OSError:
         return False
     return True
 

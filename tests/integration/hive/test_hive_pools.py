@@ -61,6 +61,35 @@ def test_a_drain_deadline_cancels_what_still_runs_and_says_so(place, pool_toml) 
     assert pool["last_drain"]["jobs_cancelled"] == 1
 
 
+@pytest.mark.parametrize("is_done_in_time", [True, False])
+def test_a_drain_goes_on_with_its_jobs_when_the_hive_is_killed(
+    place, pool_toml, is_done_in_time: bool
+) -> None:
+    place.configure(pool_toml(model=f"fake:demo?token_delay_ms={20 if is_done_in_time else 200}"))
+    hive = place.start()
+    hive.until_ready()
+    (handoff,) = place.handoffs().values()
+    results: list = []
+    job = slow_job(handoff, results)
+    hive.until(lambda pool: pool["slots_free"] < pool["slots_total"])
+    hive.ask("/v2/pools/pool-0/drain", {"deadline_ms": 60_000 if is_done_in_time else 2000})
+    hive.until_state("draining")
+    place.until(lambda: not place.handoffs())
+    hive.kill()
+    successor = place.start()
+    assert successor.pool()["state"] == "draining"
+    assert len(place.workers()) == 1, "its jobs keep the time that they were given"
+    drained = successor.until_state("offline")["last_drain"]
+    job.join(20)
+    assert (results == [200]) is is_done_in_time, "the worker itself keeps the deadline, whoever watches it"
+    if is_done_in_time:
+        assert drained["force_stopped"] is False
+    assert place.workers() == []
+    assert place.spawns() == []
+    successor.ask("/v2/pools/pool-0/preload", method="POST")
+    successor.until_ready()
+
+
 def test_a_drained_pool_stays_offline_over_a_restart_until_it_is_preloaded(place, pool_toml) -> None:
     place.configure(pool_toml())
     hive = place.start()

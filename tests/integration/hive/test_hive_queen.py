@@ -30,7 +30,7 @@ def queen(admin_port: int, folder, *more: str):
     with (folder / f"queen-{time.monotonic_ns()}.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "skep.cli.main", "queen", "--bind", "127.0.0.1:0", "--admin-bind",
-             f"127.0.0.1:{admin_port}", "--report-fd", str(write), *more],
+             f"127.0.0.1:{admin_port}", "--store", f"sqlite:{folder / 'queen.db'}", "--report-fd", str(write), *more],
             pass_fds=[write], stdout=log, stderr=log,
         )  # fmt: skip
     os.close(write)

@@ -67,7 +67,7 @@ def hive(tmp_path: Path) -> Callable:
     (tmp_path / "model.bin").write_bytes(b"weights")
 
     @asynccontextmanager
-    async def start(limits: RestartLimits, replicas: int = 1) -> AsyncIterator[Pool]:
+    async def start(limits: RestartLimits, replicas: int = 1, slots: int = 1) -> AsyncIterator[Pool]:
         argv = (sys.executable, str(tmp_path / "server.py"), "{port}", str(tmp_path))
         settings = HiveSettings(
             node_id="n",
@@ -81,7 +81,12 @@ def hive(tmp_path: Path) -> Callable:
             engines=(EngineSpec(id="mine", kind=EngineKind.COMMAND, argv=argv),),
             pools=(
                 PoolSpec(
-                    id="p", model=str(tmp_path / "model.bin"), engine="mine", devices="cpu", replicas=replicas
+                    id="p",
+                    model=str(tmp_path / "model.bin"),
+                    engine="mine",
+                    devices="cpu",
+                    replicas=replicas,
+                    slots=slots,
                 ),
             ),
             restart=limits,
@@ -117,12 +122,48 @@ async def test_failures_in_a_row_hold_the_replica_and_reset_frees_it(hive, tmp_p
         assert starts(tmp_path) == 5
         assert only(pool).history.breaker_state is BreakerState.OPEN
         assert pool.state == "unready"
-        assert [one.verdict["action"] for one in pool.verdicts] == ["restart"] * 4 + ["hold"]
+        assert [one.verdict["action"] for one in pool.judging.verdicts] == ["restart"] * 4 + ["hold"]
         (tmp_path / "broken").unlink()
         assert only(pool).verdict.delay_s == pytest.approx(600)
         await pool.reset()
         await until(lambda: pool.state == "ready")
         assert starts(tmp_path) == 6
+
+
+async def test_an_open_breaker_outlives_the_hive_and_reset_ends_it(hive, tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    limits = RestartLimits(backoff=QUICK, breaker=BreakerLimits(open_s=600), storm=CALM)
+    async with hive(limits) as pool:
+        await until(lambda: only(pool) and only(pool).state is ReplicaState.HELD)
+        await until(lambda: not pool.judging._is_saving)  # noqa: SLF001 - what is on disk is what counts
+    async with hive(limits) as pool:
+        await until(lambda: pool.state == "unready")
+        assert pool.last_error["code"] == "breaker_open"
+        assert pool.retry_at - pool.node.wall() == pytest.approx(600, abs=60)
+        assert starts(tmp_path) == 5, "the successor begins where this one ended, not with five more failures"
+        (tmp_path / "broken").unlink()
+        await pool.reset()
+        await until(lambda: pool.state == "ready")
+    async with hive(limits) as pool:
+        await until(lambda: pool.state == "ready")
+        assert only(pool).history.failures == 0
+
+
+async def test_the_first_start_of_a_successor_is_the_breakers_trial(hive, tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    limits = RestartLimits(backoff=QUICK, breaker=BreakerLimits(open_s=3.0), storm=CALM)
+    async with hive(limits) as pool:
+        await until(lambda: only(pool) and only(pool).state is ReplicaState.HELD)
+        await until(lambda: not pool.judging._is_saving)  # noqa: SLF001 - as above
+    async with hive(limits) as pool:
+        await until(lambda: starts(tmp_path) == 6)
+        await until(lambda: only(pool) and only(pool).state is ReplicaState.HELD)
+        assert only(pool).history.breaker.open_s == pytest.approx(6.0), "a failed trial doubles the time"
+    (tmp_path / "broken").unlink()
+    changed = BreakerLimits(open_s=3.0)
+    async with hive(RestartLimits(backoff=QUICK, breaker=changed, storm=CALM), slots=2) as pool:
+        await until(lambda: pool.state == "ready")
+        assert starts(tmp_path) == 7, "another declaration begins with a clean slate"
 
 
 async def test_a_trial_that_holds_closes_the_breaker(hive, tmp_path: Path) -> None:
@@ -160,7 +201,7 @@ async def test_a_storm_holds_at_once(hive, tmp_path: Path) -> None:
     )
     async with hive(limits) as pool:
         await until(lambda: only(pool) and only(pool).state is ReplicaState.HELD)
-        assert pool.verdicts[-1].verdict["is_storm"]
+        assert pool.judging.verdicts[-1].verdict["is_storm"]
         assert starts(tmp_path) == 7
 
 
@@ -175,7 +216,7 @@ async def test_a_device_error_takes_the_siblings_out_too(hive, tmp_path: Path) -
         await until(lambda: pool.state == "unready")
         await until(lambda: len(pool.serving) == 2)
         assert before.isdisjoint(one.running.process.pid for one in pool.replicas.values())
-        reasons = {one.replica_id: one.verdict["reason"] for one in list(pool.verdicts)[:2]}
+        reasons = {one.replica_id: one.verdict["reason"] for one in list(pool.judging.verdicts)[:2]}
         assert list(reasons.values()) == ["device_error", "device_error"]
 
 

@@ -23,6 +23,8 @@ from skep.policy.mask import visibility
 from skep.process.socket import group_listens
 
 _OK, _LOADING = 200, 503
+NVIDIA_PREFIX = "GPU-"
+"""How the UUID of an NVIDIA device begins; llama.cpp calls those that it can see CUDA0, CUDA1, …"""
 IDLE_LOOK_S = 0.2
 IDLE_LOOKS = 2
 """How many looks in a row must find it idle: a job may be between two of its parts."""
@@ -41,6 +43,11 @@ class ForeignAdapter:
 
     def launch(self, order: Order) -> Launch:
         """Return its command line; the mask goes into the environment, as for our own. Raises: InvalidInput."""
+        if order.pool.deterministic:
+            raise InvalidInput(
+                f"pool {order.pool.id}: `deterministic` is what the engine skep can promise; remove it, or use that engine",
+                pool_id=order.pool.id,
+            )
         return Launch(argv=tuple(self._argv(order)), env=dict(visibility(order.mask)))
 
     async def look(self, endpoint: Endpoint) -> Look:
@@ -96,7 +103,15 @@ def llama_server_argv(order: Order) -> list[str]:
         "--ctx-size", str(pool.context * pool.slots),
         "--metrics", "--slots",
     ]  # fmt: skip
-    argv += ["--n-gpu-layers", "0"] if order.mask.is_cpu else ["--n-gpu-layers", "999"]
+    if order.mask.is_cpu:
+        argv += ["--device", "none", "--n-gpu-layers", "0"]
+    else:
+        argv += ["--n-gpu-layers", "999"]
+        # Named, so that a build without CUDA ends at once instead of serving from the CPU.
+        if all(one.startswith(NVIDIA_PREFIX) for one in order.mask.ids):
+            argv += ["--device", ",".join(f"CUDA{number}" for number in range(len(order.mask.ids)))]
+    if order.chat_template is not None:
+        argv += ["--jinja", "--chat-template", order.chat_template]
     if pool.split:
         argv += ["--tensor-split", ",".join(f"{share:g}" for share in pool.split)]
     return argv
@@ -107,7 +122,7 @@ def vllm_argv(order: Order) -> list[str]:
     pool = order.pool
     if pool.split:
         raise InvalidInput(f"pool {pool.id}: vLLM splits evenly only; remove `split`", pool_id=pool.id)
-    return [
+    argv = [
         order.program, "serve", order.model_path,
         "--served-model-name", order.model_name,
         "--host", order.host,
@@ -116,6 +131,9 @@ def vllm_argv(order: Order) -> list[str]:
         "--max-num-seqs", str(pool.slots),
         "--tensor-parallel-size", str(1 if order.mask.is_cpu else len(order.mask.ids)),
     ]  # fmt: skip
+    if order.chat_template is not None:
+        argv += ["--chat-template", order.chat_template]
+    return argv
 
 
 def command_argv(template: Sequence[str], program: str) -> Argv:

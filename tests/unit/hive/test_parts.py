@@ -1,22 +1,17 @@
-"""The small parts of a hive: events, settings, the systemd unit, gauges of other servers, argv of other engines."""
+"""The small parts of a hive: events, settings, the systemd unit."""
 
 import asyncio
 from pathlib import Path
 
 import pytest
 
-from skep.errors import InvalidConfig, InvalidInput
+from skep.errors import InvalidConfig
 from skep.errors.hive import UnsafeBind
-from skep.hive.adapter.base import Order
-from skep.hive.adapter.foreign import command_argv, llama_server_argv, vllm_argv
-from skep.hive.adapter.gauges import load_of
 from skep.hive.events import FOLLOWER_BEHIND_MAX, KEPT_MAX, EventLog
 from skep.hive.settings import from_config, read_token, split_address
 from skep.hive.unit import make_unit
 from skep.spec.config import read_layer, resolve
-from skep.spec.device import DeviceMask
 from skep.spec.folders import folders
-from skep.spec.pool import PoolSpec
 
 
 async def test_events_are_kept_followed_and_resumed() -> None:
@@ -128,63 +123,3 @@ def test_the_unit_leaves_workers_alive_when_the_hive_is_killed(is_system: bool) 
     else:
         assert unit.path == Path("/h/.config/systemd/user/skep-hive.service")
         assert unit.commands[0] == ("loginctl", "enable-linger", "u")
-
-
-VLLM = """# HELP vllm:num_requests_running x
-vllm:num_requests_running{engine="0",model_name="m"} 3.0
-vllm:num_requests_waiting{engine="0"} 2
-vllm:kv_cache_usage_perc 0.25
-vllm:generation_tokens_total{engine="0"} 1.5e+02
-vllm:time_to_first_token_seconds_sum NaN
-"""
-LLAMA = "llamacpp:requests_processing 0\nllamacpp:requests_deferred 0\nllamacpp:tokens_predicted_total 7\n"
-
-
-def test_the_gauges_of_other_servers_are_read() -> None:
-    busy = load_of(VLLM, slots=4)
-    assert (busy.slots_free, busy.queue_depth, busy.kv_used, busy.work_total) == (1, 2, 0.25, 150)
-    assert not busy.is_idle
-    assert load_of(LLAMA, slots=4).is_idle
-    assert load_of("up 1\n<html>", slots=4) is None
-
-
-def order(**changes) -> Order:
-    pool = PoolSpec(id="p", model="m", slots=4, context=2048, **changes.pop("pool", {}))
-    fields = {
-        "pool": pool, "replica_id": "r0", "mask": DeviceMask(("GPU-a", "GPU-b")), "program": "/bin/x", "model_path": "/m.gguf",
-        "model_name": "name", "nonce": "n", "token": "secret", "host": "127.0.0.1", "port": 4321,
-    }  # fmt: skip
-    return Order(**(fields | changes))
-
-
-def test_a_command_engine_gets_what_it_asks_for() -> None:
-    argv = command_argv(["serve", "--at={host}:{port}", "{model}", "{name}", "{{not}}"], "/usr/bin/serve")(
-        order()
-    )
-    assert argv == ["/usr/bin/serve", "--at=127.0.0.1:4321", "/m.gguf", "name", "{{not}}"]
-    with pytest.raises(InvalidInput, match="colour"):
-        command_argv(["serve", "{colour}"], "")(order())
-
-
-def test_secrets_are_never_on_a_command_line() -> None:
-    for argv in (llama_server_argv(order()), vllm_argv(order()), command_argv(["x", "{port}"], "")(order())):
-        assert "secret" not in " ".join(argv)
-
-
-def test_llama_server_is_told_all_that_a_pool_says() -> None:
-    argv = llama_server_argv(order(pool={"split": (0.5, 0.5)}))
-    assert argv[argv.index("--ctx-size") + 1] == "8192"
-    assert argv[argv.index("--parallel") + 1] == "4"
-    assert argv[argv.index("--tensor-split") + 1] == "0.5,0.5"
-    assert argv[argv.index("--n-gpu-layers") + 1] == "999"
-    cpu = llama_server_argv(order(mask=DeviceMask(("cpu",))))
-    assert cpu[cpu.index("--n-gpu-layers") + 1] == "0", (
-        "nothing spills over to a device that was not asked for"
-    )
-
-
-def test_vllm_takes_the_whole_mask_and_no_split() -> None:
-    argv = vllm_argv(order())
-    assert argv[argv.index("--tensor-parallel-size") + 1] == "2"
-    with pytest.raises(InvalidInput, match="split"):
-        vllm_argv(order(pool={"split": (0.5, 0.5)}))

@@ -80,10 +80,6 @@ class Blow:
         if f" begin {self._step}\n".encode() in data:
             self._arm()
 
-    def on_command(self, command: str) -> None:
-        if self._step == "send" and "mkdir -p -m 700" in command:
-            self._arm()
-
     def _arm(self) -> None:
         if not self.is_armed:
             self.is_armed = True
@@ -109,12 +105,12 @@ async def one_run(tmp_path: Path, port: int, seed: int, step: str) -> None:
         if upgrade:
             assert (await sync(lab, tmp_path, program(tmp_path, "1.0"), port)).is_success
         host, blow = lab.hosts[0], Blow(lab, step, how, delay_s)
-        host.on_output, host.on_command = blow.on_output, blow.on_command
+        host.on_output = blow.on_output
         new = program(tmp_path, "2.0")
         await _ignoring(sync(lab, tmp_path, new, port, retries=False))
         await blow.over()
         assert blow.is_armed, f"nothing was struck at {step}"
-        host.on_output = host.on_command = lambda _: None
+        host.on_output = lambda _: None
         assert version_of(lab) in ({"1.0", "2.0"} if upgrade else {"", "2.0"}), f"{step} {how} seed {seed}"
         report = await sync(lab, tmp_path, new, port)
         assert report.is_success, f"{step} {how} {delay_s} seed {seed}: {report.hives[0].error}"

@@ -14,7 +14,7 @@ from skep.runtime.backend import LoadOptions, SessionOptions
 from skep.runtime.llama.backend import LlamaBackend
 from skep.runtime.llama.model import LlamaModel
 from skep.runtime.llama.session import LlamaSession
-from skep.runtime.llama.speaking import feed, go_on, say
+from skep.runtime.llama.speaking import chat, feed, go_on, say
 from skep.runtime.sampling import SamplingParams
 
 GOLDEN_ANSWERS: Final = {
@@ -60,7 +60,7 @@ def _wrong_answers(model: LlamaModel, session: LlamaSession) -> str:
     wrong = {
         question: said
         for question, answer in GOLDEN_ANSWERS.items()
-        if (said := say(model, session, _chat(question))) != answer
+        if (said := say(model, session, chat(question))) != answer
     }
     return "" if not wrong else f"answered {wrong}"
 
@@ -72,7 +72,7 @@ def _wrong_round_trip(model: LlamaModel, _session: LlamaSession) -> str:
 
 
 def _wrong_copy(model: LlamaModel, session: LlamaSession) -> str:
-    tokens = model.tokenize(_chat("what color is the grass?"), parse_special=True)
+    tokens = model.tokenize(chat("what color is the grass?"), parse_special=True)
     session.sequence_remove(0, 0, -1)
     feed(session, tokens)
     session.sequence_copy(0, 1, 0, -1)
@@ -85,20 +85,16 @@ def _wrong_copy(model: LlamaModel, session: LlamaSession) -> str:
 
 def _wrong_seed(model: LlamaModel, session: LlamaSession) -> str:
     params = SamplingParams(temperature=1.5, seed=7)
-    said = {say(model, session, _chat("hello"), params) for _ in range(2)}
+    said = {say(model, session, chat("hello"), params) for _ in range(2)}
     return "" if len(said) == 1 else f"the same seed gave {said}"
 
 
 def _wrong_interrupt(model: LlamaModel, session: LlamaSession) -> str:
     session.interrupt()
     try:
-        say(model, session, _chat("count from 1 to 9"), sequence=2)
+        say(model, session, chat("count from 1 to 9"), sequence=2)
     except DecodeAborted:
         return ""
     finally:
         session.resume()
     return "a decode ran on after an interrupt"
-
-
-def _chat(question: str) -> str:
-    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"

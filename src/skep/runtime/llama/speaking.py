@@ -12,6 +12,11 @@ from skep.runtime.sampling import SamplingParams
 GREEDY: Final = SamplingParams(temperature=0)
 
 
+def chat(question: str) -> str:
+    """Return a question as the tiny model's chat template puts it."""
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
 def rows(tokens: Sequence[int], *, start: int = 0, sequence: int = 0) -> list[Row]:
     """Return a row for each token from position `start` on; the last one wants logits."""
     last = len(tokens) - 1

@@ -10,13 +10,28 @@ PROMPTS_MAX = 64
 LOGPROBS_MAX = 20
 
 TokenId = Annotated[int, Meta(ge=0)]
+Inputs = str | list[str | list[TokenId] | TokenId]
+"""One input or several, as text or token ids."""
+
+
+def texts_or_tokens(given: Inputs) -> list[str | list[int]] | None:
+    """Return each input by itself; None when the forms are mixed."""
+    if isinstance(given, str):
+        return [given]
+    if given and all(isinstance(one, int) for one in given):
+        return [[one for one in given if isinstance(one, int)]]
+    texts = [one for one in given if isinstance(one, str)]
+    lists = [one for one in given if isinstance(one, list)]
+    if len(texts) == len(given):
+        return list(texts)
+    return list(lists) if len(lists) == len(given) else None
 
 
 class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a text completion. `prompt` is one or several, as text or token ids."""
 
     model: ModelName
-    prompt: str | list[str | list[TokenId] | TokenId]
+    prompt: Inputs
     logprobs: Annotated[int, Meta(ge=0, le=LOGPROBS_MAX)] | None = None
     echo: bool | None = None
     suffix: str | None = None
@@ -45,13 +60,4 @@ class CompletionRequest(SamplingFields, frozen=True, kw_only=True):
     @property
     def prompts(self) -> list[str | list[int]] | None:
         """Return each prompt as text or token ids; None when the forms are mixed."""
-        given = self.prompt
-        if isinstance(given, str):
-            return [given]
-        if given and all(isinstance(one, int) for one in given):
-            return [[one for one in given if isinstance(one, int)]]
-        texts = [one for one in given if isinstance(one, str)]
-        lists = [one for one in given if isinstance(one, list)]
-        if len(texts) == len(given):
-            return list(texts)
-        return list(lists) if len(lists) == len(given) else None
+        return texts_or_tokens(self.prompt)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from skep.wire.openai.completions import TokenId
+from skep.wire.openai.completions import Inputs, texts_or_tokens
 from skep.wire.openai.sampling import ModelName
 
 INPUTS_MAX = 2048
@@ -15,7 +15,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The body of an embedding: one or several inputs, as text or token ids."""
 
     model: ModelName
-    input: str | list[str | list[TokenId] | TokenId]
+    input: Inputs
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
@@ -34,16 +34,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def inputs(self) -> list[str | list[int]] | None:
         """Return each input as text or token ids; None when the forms are mixed."""
-        given = self.input
-        if isinstance(given, str):
-            return [given]
-        if given and all(isinstance(one, int) for one in given):
-            return [[one for one in given if isinstance(one, int)]]
-        texts = [one for one in given if isinstance(one, str)]
-        lists = [one for one in given if isinstance(one, list)]
-        if len(texts) == len(given):
-            return list(texts)
-        return list(lists) if len(lists) == len(given) else None
+        return texts_or_tokens(self.input)
 
 
 class Embedding(msgspec.Struct, frozen=True, kw_only=True):

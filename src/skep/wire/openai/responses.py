@@ -52,25 +52,35 @@ class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     refusal: str | None = None
 
 
-class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """One of `n` answers."""
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """What every choice has, whole or in a chunk."""
 
     index: int
-    message: AnswerMessage
     finish_reason: str | None = None
-    logprobs: ChatLogprobs | None = None
 
 
-class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole chat answer."""
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What every answer has, whole or a chunk of it."""
 
     id: str
     created: int
     model: str
-    choices: list[ChatChoice]
     usage: Usage | None = None
-    object: str = "chat.completion"
     system_fingerprint: str | None = None
+
+
+class ChatChoice(Choice, frozen=True, kw_only=True):
+    """One of `n` answers."""
+
+    message: AnswerMessage
+    logprobs: ChatLogprobs | None = None
+
+
+class ChatCompletion(Answer, frozen=True, kw_only=True):
+    """A whole chat answer."""
+
+    choices: list[ChatChoice]
+    object: str = "chat.completion"
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,25 +92,18 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tool_calls: list[dict[str, Any]] | None = None
 
 
-class ChunkChoice(msgspec.Struct, frozen=True, kw_only=True):
+class ChunkChoice(Choice, frozen=True, kw_only=True):
     """A chunk's part of one choice."""
 
-    index: int
     delta: Delta
-    finish_reason: str | None = None
     logprobs: ChatLogprobs | None = None
 
 
-class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
+class ChatChunk(Answer, frozen=True, kw_only=True):
     """One chunk of a chat stream; the usage chunk has no choices."""
 
-    id: str
-    created: int
-    model: str
     choices: list[ChunkChoice]
-    usage: Usage | None = None
     object: str = "chat.completion.chunk"
-    system_fingerprint: str | None = None
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,25 +115,18 @@ class CompletionLogprobs(msgspec.Struct, frozen=True, kw_only=True):
     text_offset: list[int] = msgspec.field(default_factory=list)
 
 
-class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):
+class CompletionChoice(Choice, frozen=True, kw_only=True):
     """One text, or a chunk of it."""
 
-    index: int
     text: str
-    finish_reason: str | None = None
     logprobs: CompletionLogprobs | None = None
 
 
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
+class Completion(Answer, frozen=True, kw_only=True):
     """A whole text answer, or a chunk of it: the shapes are the same."""
 
-    id: str
-    created: int
-    model: str
     choices: list[CompletionChoice]
-    usage: Usage | None = None
     object: str = "text_completion"
-    system_fingerprint: str | None = None
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,5 @@
 """Choosing tokens over the llama backend: seeds, filters, biases, penalties, and logits that the caller changes."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -10,34 +8,13 @@ from skep.runtime.backend import LoadOptions, SessionOptions
 from skep.runtime.llama import LlamaBackend
 from skep.runtime.llama.model import LlamaModel
 from skep.runtime.llama.session import LlamaSession
-from skep.runtime.llama.speaking import GREEDY, feed, rows, say
-from skep.runtime.models import BROKEN, TINY
+from skep.runtime.llama.speaking import GREEDY, chat, feed, rows, say
+from skep.runtime.models import BROKEN
 from skep.runtime.sampling import SamplingParams
 
 pytestmark = pytest.mark.llama
 
 OPTIONS = SessionOptions(sequences=3, context=512, batch_rows_max=128, threads=1)
-
-
-@pytest.fixture(scope="module")
-def backend() -> LlamaBackend:
-    return LlamaBackend()
-
-
-@pytest.fixture(scope="module")
-def tiny(backend: LlamaBackend) -> Iterator[LlamaModel]:
-    with backend.load(TINY, LoadOptions()) as model:
-        yield model
-
-
-@pytest.fixture
-def session(tiny: LlamaModel) -> Iterator[LlamaSession]:
-    with tiny.open_session(OPTIONS) as session:
-        yield session
-
-
-def chat(question: str) -> str:
-    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_a_seed_repeats_and_another_differs(tiny: LlamaModel, session: LlamaSession) -> None:

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,23 +31,6 @@ from skep.runtime.models import BROKEN, MICRO, SPM, TINY, TINY_LORA, TINY_Q8
 pytestmark = pytest.mark.llama
 
 SMALL = SessionOptions(sequences=1, context=64, batch_rows_max=32, threads=1)
-
-
-@pytest.fixture(scope="module")
-def backend() -> LlamaBackend:
-    return LlamaBackend()
-
-
-@pytest.fixture(scope="module")
-def tiny(backend: LlamaBackend) -> Iterator[LlamaModel]:
-    with backend.load(TINY, LoadOptions()) as model:
-        yield model
-
-
-@pytest.fixture(scope="module")
-def spm(backend: LlamaBackend) -> Iterator[LlamaModel]:
-    with backend.load(SPM, LoadOptions()) as model:
-        yield model
 
 
 def test_a_model_says_what_it_is(tiny: LlamaModel) -> None:

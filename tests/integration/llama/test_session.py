@@ -26,33 +26,12 @@ from skep.runtime.backend import LoadOptions, Row, SessionOptions
 from skep.runtime.llama import LlamaBackend
 from skep.runtime.llama.model import LlamaModel
 from skep.runtime.llama.session import LlamaSession
-from skep.runtime.llama.speaking import GREEDY, feed, go_on, rows, say
+from skep.runtime.llama.speaking import GREEDY, chat, feed, go_on, rows, say
 from skep.runtime.models import BERT, SPM, TINY, TINY_LORA, TINY_Q8
 
 pytestmark = pytest.mark.llama
 
 OPTIONS = SessionOptions(sequences=3, context=512, batch_rows_max=128, threads=1)
-
-
-@pytest.fixture(scope="module")
-def backend() -> LlamaBackend:
-    return LlamaBackend()
-
-
-@pytest.fixture(scope="module")
-def tiny(backend: LlamaBackend) -> Iterator[LlamaModel]:
-    with backend.load(TINY, LoadOptions()) as model:
-        yield model
-
-
-@pytest.fixture
-def session(tiny: LlamaModel) -> Iterator[LlamaSession]:
-    with tiny.open_session(OPTIONS) as session:
-        yield session
-
-
-def chat(question: str) -> str:
-    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
 ANSWERS = {

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from skep.errors.runtime import DeviceMissing
-from skep.runtime.backend import LoadOptions, Row, SessionOptions
+from skep.runtime.backend import LoadOptions, SessionOptions
 from skep.runtime.llama import LlamaBackend
 from skep.runtime.llama.model import LlamaModel
+from skep.runtime.llama.speaking import chat, feed
 from skep.runtime.models import TINY
 
 pytestmark = [pytest.mark.llama, pytest.mark.cuda]
@@ -33,11 +34,9 @@ def on_gpu(backend: LlamaBackend) -> Iterator[LlamaModel]:
 
 
 def last_logits(model: LlamaModel) -> np.ndarray:
-    prompt = "<|im_start|>user\nwhat color is the sky?<|im_end|>\n<|im_start|>assistant\n"
-    tokens = model.tokenize(prompt, parse_special=True)
+    tokens = model.tokenize(chat("what color is the sky?"), parse_special=True)
     with model.open_session(OPTIONS) as session:
-        session.decode([Row(token, i, 0, i == len(tokens) - 1) for i, token in enumerate(tokens)])
-        return session.logits(len(tokens) - 1).copy()
+        return session.logits(feed(session, tokens)).copy()
 
 
 def test_weights_and_cache_are_on_the_gpu(on_gpu: LlamaModel) -> None:

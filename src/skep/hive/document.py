@@ -1,7 +1,38 @@
-"""What Litestar cannot know of the hive's API, put into its OpenAPI document."""
+"""What the hive's routes share in their OpenAPI document, and what Litestar cannot know of it."""
+
+from typing import Annotated
 
 from litestar import Litestar
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import RequestBody, Schema
+from litestar.params import Parameter
+
+from skep.hive.core import Core
+from skep.spec.ids import ID_PATTERN
+from skep.wire.errors import ErrorBody
+
+ERRORS = {
+    400: "The request is wrong; `violations` names each field",
+    401: "The bearer token is missing or wrong",
+    403: "This machine's own configuration forbids it",
+    404: "There is no such pool here",
+    409: "It cannot be done in the pool's present state, or the declaration is older than the present one",
+    415: "The body is not JSON",
+    503: "Not now; later may work",
+}
+
+Hive = NamedDependency[Core]
+PoolId = Annotated[str, Parameter(description="The pool's id", pattern=ID_PATTERN, max_length=64)]
+
+
+def errors(*more: int) -> dict[int, ResponseSpec]:
+    """Return the error answers of a route, for its document."""
+    return {
+        status: ResponseSpec(data_container=ErrorBody, description=ERRORS[status], generate_examples=False)
+        for status in (400, 401, *more)
+    }
+
 
 CLOSED = ("PoolSpec", "DrainRequest", "ReloadRequest")
 """Bodies that refuse fields they do not know: a misspelt setting must not be silently ignored."""

@@ -25,7 +25,8 @@ from skep.provision.answers import (
     total_of_416,
     validator_of,
 )
-from skep.provision.files import check_room, file_sha256, sync_folder, writing
+from skep.provision.digest import file_sha256
+from skep.provision.files import check_room, sync_folder, writing
 from skep.provision.lock import locked
 from skep.provision.progress import OnProgress, Progress, silent
 

@@ -1,7 +1,6 @@
-"""Files made sure of: room for them, their digest, and renames that survive a power cut."""
+"""Files made sure of: room for them, and renames that survive a power cut."""
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Generator
@@ -16,12 +15,6 @@ from skep.errors.provision import DownloadFailed, NoSpace
 SPARE_BYTES: Final = 64 << 20
 """Left free on the disk beside what a large download needs."""
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 
 from skep.errors.provision import ChecksumMismatch
-from skep.provision.files import file_sha256, writing
+from skep.provision.digest import file_sha256
+from skep.provision.files import writing
 
 
 class _Seen(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,7 +44,7 @@ COMMANDS: dict[str, Entry] = {
     "devices": Entry("skep.cli.devices:devices", LOOK, "List this machine's devices and their memory."),
     "config": Entry("skep.cli.config:config", LOOK, "Show the configuration and where each value came from."),
     "engine": Entry("skep.cli.engine:engine", LOOK, "Bring engines to this machine, and list them."),
-    "model": Entry("skep.cli.model:model", LOOK, "Bring models to this machine, and look at them."),
+    "model": Entry("skep.cli.model_facts:model", LOOK, "Bring models here; say what one holds and needs."),
     "sync": Entry("skep.cli.rollout:sync", BRING, "Bring hosts to what skep.toml declares."),
     "package-status": Entry("skep.cli.rollout:package_status", BRING, "Tell how hosts differ from it."),
     "validate": Entry("skep.cli.rollout:validate", BRING, "Check skep.toml without touching a host."),

@@ -9,6 +9,7 @@ import typer
 from skep.cli.console import bytes_bar, out, print_json, run, telling
 from skep.cli.settings import load_config
 from skep.provision.model import ensure_model
+from skep.provision.progress import OnProgress
 from skep.spec.config import Config
 from skep.spec.folders import folders, provisioned
 from skep.spec.model import ModelRef, parse_ref
@@ -36,6 +37,12 @@ def _named(text: str, config: Config) -> ModelRef:
     return parse_ref(text)
 
 
+async def locate(text: str, config: Config, on_progress: OnProgress) -> Path:
+    """Return the file of a model, brought here when it is not; a `[[model]]` of the configuration goes by its name."""
+    allow = frozenset(config.provisioning.allow)
+    return await ensure_model(_named(text, config), root=_root(config), allow=allow, on_progress=on_progress)
+
+
 @model.command("ensure")
 def model_ensure(
     ref: Annotated[
@@ -53,13 +60,12 @@ def model_ensure(
     [bold]skep model ensure hf:owner/repo/model-q4.gguf[/bold]
     """
     settings = load_config(config).config
-    wanted, allow = _named(ref, settings), frozenset(settings.provisioning.allow)
     with bytes_bar(quiet=quiet) as tell:
-        found = run(
-            lambda: ensure_model(wanted, root=_root(settings), allow=allow, on_progress=telling(tell))
-        )
+        found = run(lambda: locate(ref, settings, telling(tell)))
     if as_json:
-        print_json({"path": str(found), "size_bytes": found.stat().st_size, "ref": wanted.text})
+        print_json(
+            {"path": str(found), "size_bytes": found.stat().st_size, "ref": _named(ref, settings).text}
+        )
     else:
         out().print(str(found), markup=False)
 

@@ -11,13 +11,13 @@ from skep.errors.hive import DoesNotFit, EngineUnknown, InvalidMask
 from skep.errors.runtime import ModelLoadFailed
 from skep.hive.devices.inventory import Inventory
 from skep.hive.settings import HiveSettings
+from skep.hive.shape import read_shape
 from skep.policy import mask as masks
 from skep.policy.fit import Demand, FitVerdict, ModelShape, fit
 from skep.provision.ensure import ensure
 from skep.provision.model import ensure_model
 from skep.provision.progress import OnProgress
 from skep.runtime.fake.script import FakeScript, parse_reference
-from skep.runtime.gguf import preflight, weights_bytes
 from skep.spec.device import DeviceMask
 from skep.spec.engine import EngineKind, EngineSpec
 from skep.spec.model import ModelRef, ModelSpec, RefKind, parse_ref
@@ -177,23 +177,12 @@ async def _bring_model(
     if engine.kind is EngineKind.COMMAND:
         return str(path), None, await asyncio.to_thread(lambda: path.stat().st_size)
     try:
-        header = await asyncio.to_thread(preflight, path)
+        _, shape = await asyncio.to_thread(read_shape, path)
     except ModelLoadFailed:
         if engine.kind is EngineKind.VLLM:
             return str(path), None, 0
         raise
-    terms = header.memory_terms()
-    size = await asyncio.to_thread(weights_bytes, path, header)
-    shape = ModelShape(
-        weights_bytes=size,
-        cache_values_k=terms.cache_elements_k,
-        cache_values_v=terms.cache_elements_v,
-        embedding=terms.embedding_size,
-        feed_forward=header.integer("feed_forward_length", 4 * terms.embedding_size),
-        vocabulary=terms.vocab_size,
-        context_train=terms.context_train,
-    )
-    return str(path), shape, size
+    return str(path), shape, shape.weights_bytes
 
 
 def _fake_shape(memory_bytes: int) -> ModelShape:

@@ -57,6 +57,26 @@ async def test_a_job_runs_on_the_device_and_says_the_same_as_the_cpu():
         assert "".join(extract_tokens(events)) == "".join(extract_tokens(expected))
 
 
+async def test_a_worker_is_on_the_devices_of_its_mask_and_on_no_other():
+    async with await start_on_gpu() as worker:
+        await collect_sse_events(await worker.execute(make_request(max_tokens=4)))
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(COUNT)]
+        users = [{one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(each)} for each in handles]
+        assert all(worker.pid not in pids for pids in users[1:])
+
+
+async def test_some_layers_on_the_device_take_less_of_it_and_say_the_same():
+    request = make_request("the sky is", max_tokens=12)
+    async with await start_on_gpu() as whole, await start_on_gpu(extra=("--gpu-layers", "2")) as part:
+        used = [(await one.health())["vram_used_bytes"] for one in (whole, part)]
+        assert used[0] > used[1] > 0
+        texts = [
+            "".join(extract_tokens(await collect_sse_events(await one.execute(request))))
+            for one in (whole, part)
+        ]
+        assert texts[0] == texts[1]
+
+
 async def test_the_device_s_memory_is_given_back():
     async with await start_on_gpu():
         pass

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,34 @@ def test_a_load_takes_its_time_and_can_fail_half_way() -> None:
     assert time.monotonic() - started >= 0.03
 
 
-@pytest.mark.parametrize(("devices", "ram", "device"), [((), 1000, 0), ((0,), 0, 1000)])
-def test_memory_is_what_the_script_says(devices: tuple[int, ...], ram: int, device: int) -> None:
-    model = FakeBackend(FakeScript(memory_bytes=1000)).load(Path("x"), LoadOptions(devices=devices))
+@pytest.mark.parametrize(
+    ("devices", "gpu_layers", "ram", "device"),
+    [((), -1, 1000, 0), ((0,), -1, 0, 1000), ((0,), 1, 750, 250), ((0,), 9, 0, 1000), ((0,), 0, 1000, 0)],
+)
+def test_weights_lie_where_their_layers_are(
+    devices: tuple[int, ...], gpu_layers: int, ram: int, device: int
+) -> None:
+    options = LoadOptions(devices=devices, gpu_layers=gpu_layers)
+    model = FakeBackend(FakeScript(memory_bytes=1000, layers=4)).load(Path("x"), options)
     assert (model.memory().ram_bytes, model.memory().device_bytes) == (ram, device)
+
+
+def test_what_does_not_fit_on_the_device_is_typed_and_harms_nothing_that_is_open() -> None:
+    backend = FakeBackend(FakeScript(memory_bytes=1000, device_memory_bytes=200_000))
+    with pytest.raises(InsufficientMemory):
+        FakeBackend(FakeScript(memory_bytes=1000, device_memory_bytes=999)).load(
+            Path("x"), LoadOptions(devices=(0,))
+        )
+    model = backend.load(Path("x"), LoadOptions(devices=(0,)))
+    with closing(model.open_session(SessionOptions(sequences=1, context=64))) as session:
+        before = session.memory().device_bytes
+        with pytest.raises(DeviceOutOfMemory):
+            model.open_session(SessionOptions(sequences=64, context=4096))
+        decode_one(session, 0)
+        assert session.memory().device_bytes > before
+        assert session.memory().ram_bytes == 0
+    model.open_session(SessionOptions(sequences=64, context=4096, offload_cache=False)).close()
+    model.close()
 
 
 def decode_one(session: Any, at: int) -> None:

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from skep.errors import InvalidInput
-from skep.errors.runtime import Closed, ModelInUse, ModelNotFound
+from skep.errors import InvalidInput, SkepError
+from skep.errors.runtime import Closed, DeviceOutOfMemory, InsufficientMemory, ModelInUse, ModelNotFound
 from skep.runtime.backend import LoadOptions, MemoryUse, ModelInfo, SessionOptions
 from skep.runtime.fake.mind import Mind
 from skep.runtime.fake.script import FakeScript, check, error_of, script_for
-from skep.runtime.fake.session import EMBEDDING_SIZE, FakeSession
+from skep.runtime.fake.session import BYTES_PER_CELL, EMBEDDING_SIZE, FakeSession
 from skep.runtime.fake.vocabulary import BOS, CHAT_TEMPLATE, END_TOKENS, EOS, vocabulary
 
 PROGRESS_STEPS = 10
@@ -37,7 +37,7 @@ class FakeModel:
             vocab_size=script.vocab,
             context_train=script.context_train,
             embedding_size=EMBEDDING_SIZE,
-            layers=1,
+            layers=script.layers,
             tokenizer="bytes",
             bos_token=BOS,
             eos_token=EOS,
@@ -69,16 +69,18 @@ class FakeModel:
             )
         if self.script.only_embeds and not options.embeddings:
             raise InvalidInput(f"{self.info.name} only embeds; open the session with embeddings=True")
-        session = FakeSession(self.script, self._mind, options, self._decodes.__next__)
+        on_device = bool(self._options.devices) and options.offload_cache
+        if on_device:
+            needed = self.memory().device_bytes + options.sequences * options.context * BYTES_PER_CELL
+            _check_device(self.script, needed, DeviceOutOfMemory)
+        session = FakeSession(self.script, self._mind, options, self._decodes.__next__, on_device=on_device)
         self._sessions += 1
         session.on_close = self._session_closed
         return session
 
     def memory(self) -> MemoryUse:
-        """Return the scripted figure, on the device when there is one in the mask."""
-        if self._options.devices:
-            return MemoryUse(ram_bytes=0, device_bytes=self.script.memory_bytes)
-        return MemoryUse(ram_bytes=self.script.memory_bytes, device_bytes=0)
+        """Return the scripted figure, each layer's part where the layer is."""
+        return _weights(self.script, self._options)
 
     def close(self) -> None:
         """Free the model."""
@@ -92,6 +94,21 @@ class FakeModel:
     def _check_open(self) -> None:
         if self._closed:
             raise Closed("the model is closed")
+
+
+def _weights(script: FakeScript, options: LoadOptions) -> MemoryUse:
+    layers = min(script.layers, options.gpu_layers) if options.gpu_layers >= 0 else script.layers
+    device_bytes = script.memory_bytes * layers // script.layers if options.devices else 0
+    return MemoryUse(ram_bytes=script.memory_bytes - device_bytes, device_bytes=device_bytes)
+
+
+def _check_device(script: FakeScript, needed_bytes: int, kind: type[SkepError]) -> None:
+    have_bytes = script.device_memory_bytes
+    if have_bytes and needed_bytes > have_bytes:
+        raise kind(
+            f"the fake device has {have_bytes} bytes, and {needed_bytes} are needed",
+            needed_bytes=needed_bytes,
+        )
 
 
 class FakeBackend:
@@ -119,4 +136,5 @@ class FakeBackend:
                 raise error_of(script.fail_load)(f"the fake fails to load {path}, as its script says")
             if step < PROGRESS_STEPS and script.load_delay_ms:
                 time.sleep(script.load_delay_ms / PROGRESS_STEPS / 1e3)
+        _check_device(script, _weights(script, options).device_bytes, InsufficientMemory)
         return FakeModel(script, options)

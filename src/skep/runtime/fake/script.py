@@ -22,6 +22,8 @@ class FakeScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `token_delay_ms` is spent in every decode, `row_delay_us` in addition for each row of it.
     `fail_load` and `fail_decode` name an error by its code (`gguf_truncated`, `device_out_of_memory`, …).
     `batch_noise` makes low bits of the logits depend on batch-mates and chunk borders, as real kernels do.
+    `memory_bytes` are the weights', in equal parts over the `layers`; those on a device and the cache there must fit
+    into its `device_memory_bytes` (0: as much as they need).
     `cache_cells` bounds the whole cache below `sequences × context`. `only_embeds` makes it an encoder.
     """
 
@@ -34,6 +36,8 @@ class FakeScript(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     token_delay_ms: float = 0.0
     row_delay_us: float = 0.0
     memory_bytes: int = 64 * 2**20
+    layers: int = 1
+    device_memory_bytes: int = 0
     cache_cells: int = 0
     batch_noise: bool = False
     only_embeds: bool = False
@@ -59,6 +63,8 @@ def check(script: FakeScript) -> FakeScript:
         raise InvalidInput(f"vocab must be between {VOCAB_SIZE_MIN} and {VOCAB_SIZE_MAX}", field="vocab")
     for code in filter(None, (script.fail_load, script.fail_decode)):
         error_of(code)
+    if script.layers < 1:
+        raise InvalidInput("layers must be at least 1", field="layers")
     numbers = {
         field: value for field, value in msgspec.structs.asdict(script).items() if field != "batch_noise"
     }

@@ -33,9 +33,16 @@ class FakeSession:
     """
 
     def __init__(
-        self, script: FakeScript, mind: Mind, options: SessionOptions, next_decode: Callable[[], int]
+        self,
+        script: FakeScript,
+        mind: Mind,
+        options: SessionOptions,
+        next_decode: Callable[[], int],
+        *,
+        on_device: bool = False,
     ) -> None:
         self.options = options
+        self._on_device = on_device
         self._script, self._mind, self._next_decode = script, mind, next_decode
         self._cache = Cache(options, script.cache_cells)
         self._thoughts: dict[int, Thought] = {}
@@ -121,7 +128,12 @@ class FakeSession:
 
     def memory(self) -> MemoryUse:
         """Return the bytes of the cells in use."""
-        return MemoryUse(ram_bytes=self._cache.cells_used * BYTES_PER_CELL, device_bytes=0)
+        held = self._cache.cells_used * BYTES_PER_CELL
+        return (
+            MemoryUse(ram_bytes=0, device_bytes=held)
+            if self._on_device
+            else MemoryUse(ram_bytes=held, device_bytes=0)
+        )
 
     def close(self) -> None:
         """Free the context; the model may close after it."""

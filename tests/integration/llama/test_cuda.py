@@ -91,9 +91,13 @@ def test_running_out_of_device_memory_is_typed_and_what_is_open_goes_on(on_gpu: 
     with contextlib.ExitStack() as stack:
         small = stack.enter_context(on_gpu.open_session(OPTIONS))
         assert say(on_gpu, small, chat("what color is the sky?")) == "the sky is blue."
-        with pytest.raises((DeviceOutOfMemory, InsufficientMemory)):
+
+        def fill() -> None:
             for _ in range(HUGE_CONTEXTS_MAX):
                 stack.enter_context(on_gpu.open_session(huge))
+
+        with pytest.raises((DeviceOutOfMemory, InsufficientMemory)):
+            fill()
         assert say(on_gpu, small, chat("what color is the grass?")) == "the grass is green."
     with on_gpu.open_session(OPTIONS) as again:
         assert say(on_gpu, again, chat("what color is the sky?")) == "the sky is blue."

@@ -6,7 +6,7 @@ import pwd
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -17,6 +17,9 @@ from skep.errors import SkepError
 from skep.spec.config import Layer
 from skep.spec.folders import folders
 
+if TYPE_CHECKING:
+    from skep.hive.unit import Unit
+
 hive = typer.Typer(
     invoke_without_command=True,
     no_args_is_help=False,
@@ -25,6 +28,10 @@ hive = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+SystemOption = Annotated[
+    bool, typer.Option("--system/--user", help="For the machine (root), or for your user.")
+]
 
 
 @hive.callback()
@@ -80,39 +87,76 @@ async def _serve(settings: Any, listener: Any, report_fd: int | None, exit_with_
 
 @hive.command("install")
 def install(
-    system: Annotated[
-        bool, typer.Option("--system", help="For the machine; for your user without it.")
-    ] = False,
+    system: SystemOption = False,
     config: Annotated[Path | None, typer.Option(help="The skep.toml that the service uses.")] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Start it at once, and with the machine: run the commands too.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the unit and the commands only.")] = False,
 ) -> None:
     """Install the hive as a systemd service that starts with the machine.
 
-    Example: [bold]skep hive install --system --config /etc/skep/skep.toml[/bold]
+    Example: [bold]skep hive install --system --now --config /etc/skep/skep.toml[/bold]
     """
-    from skep.hive.unit import is_lingering, make_unit
+    from skep.hive import service
+    from skep.hive.unit import is_lingering
 
-    user = pwd.getpwuid(os.getuid()).pw_name
-    unit = make_unit(
-        program=Path(sys.executable).with_name("skep"),
-        config=config,
-        is_system=system,
-        user_config=folders(os.environ).config.parent,
-        user=user,
-    )
+    unit = _unit(system=system, config=config)
     if config is not None:
         load_config(config)
     out, note = console.out(), console.err()
+    user = pwd.getpwuid(os.getuid()).pw_name
     commands = [one for one in unit.commands if one[0] != "loginctl" or not is_lingering(user)]
     if dry_run:
         out.print(f"# {unit.path}\n{unit.text}", markup=False)
     else:
-        try:
-            unit.path.parent.mkdir(parents=True, exist_ok=True)
-            unit.path.write_text(unit.text)
-        except OSError as error:
-            raise SkepError(f"cannot write {unit.path}: {error.strerror}; --system needs root") from error
+        if now and not service.is_systemd_running():
+            raise SkepError(_without_systemd(config))
+        service.install(unit)
         note.print(f"wrote {unit.path}", markup=False)
-    note.print("now run:" if commands else "nothing more to do", style="dim")
+    if now and not dry_run:
+        service.run(commands)
+        note.print(f"{unit.path.name} runs, and starts with the machine", markup=False)
+        return
+    if not service.is_systemd_running():
+        note.print(_without_systemd(config), markup=False)
+    note.print("now run, or give --now:", style="dim")
     for command in commands:
         out.print(" ".join(command), markup=False)
+
+
+@hive.command("uninstall")
+def uninstall(system: SystemOption = False) -> None:
+    """End the service and remove its unit; the hive ends its workers, and what it stored stays.
+
+    Example: [bold]skep hive uninstall --system[/bold]
+    """
+    from skep.hive import service
+
+    unit = _unit(system=system, config=None)
+    note = console.err()
+    if not service.uninstall(unit, is_system=system):
+        other = "without --system" if system else "with --system"
+        note.print(f"there is no {unit.path}; a service of the other kind is removed {other}", markup=False)
+        return
+    note.print(f"removed {unit.path}; downloads, logs and declared pools stay", markup=False)
+
+
+def _unit(*, system: bool, config: Path | None) -> "Unit":
+    from skep.hive.unit import make_unit
+
+    return make_unit(
+        program=Path(sys.executable).with_name("skep"),
+        config=config,
+        is_system=system,
+        user_config=folders(os.environ).config.parent,
+        user=pwd.getpwuid(os.getuid()).pw_name,
+    )
+
+
+def _without_systemd(config: Path | None) -> str:
+    command = f"skep hive{f' --config {config}' if config else ''}"
+    return (
+        f"systemd does not run this machine: start `{command}` by what does (an init script, a container's "
+        "command, tmux), restart it when it ends, and send SIGTERM to end it"
+    )

@@ -109,3 +109,9 @@ class UnsafeBind(InvalidConfig):
     """An address that is not loopback, without a token."""
 
     code = "unsafe_bind"
+
+
+class ServiceFailed(SkepError):
+    """A command that makes the hive a service of the machine failed. Facts: command."""
+
+    code, http_status, retryable = "service_failed", 500, False

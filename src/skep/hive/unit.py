@@ -9,11 +9,12 @@ NAME = "skep-hive.service"
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """A unit file, its place, and the commands that make it run."""
+    """A unit file, its place, and the commands that make it run, and that end it before the file is removed."""
 
     path: Path
     text: str
     commands: tuple[tuple[str, ...], ...]
+    end_commands: tuple[tuple[str, ...], ...]
 
 
 def make_unit(*, program: Path, config: Path | None, is_system: bool, user_config: Path, user: str) -> Unit:
@@ -51,12 +52,22 @@ def make_unit(*, program: Path, config: Path | None, is_system: bool, user_confi
         f"WantedBy={'multi-user.target' if is_system else 'default.target'}",
         "",
     ]
-    control = ("systemctl",) if is_system else ("systemctl", "--user")
+    control = controller(is_system=is_system)
     commands: tuple[tuple[str, ...], ...] = ((*control, "daemon-reload"), (*control, "enable", "--now", NAME))
     if not is_system:
         commands = (("loginctl", "enable-linger", user), *commands)
     folder = SYSTEM_FOLDER if is_system else user_config / "systemd" / "user"
-    return Unit(path=folder / NAME, text="\n".join(lines), commands=commands)
+    return Unit(
+        path=folder / NAME,
+        text="\n".join(lines),
+        commands=commands,
+        end_commands=((*control, "disable", "--now", NAME),),
+    )
+
+
+def controller(*, is_system: bool) -> tuple[str, ...]:
+    """Return the command that speaks to the machine's systemd, or to the user's."""
+    return ("systemctl",) if is_system else ("systemctl", "--user")
 
 
 def is_lingering(user: str, *, folder: Path = Path("/var/lib/systemd/linger")) -> bool:

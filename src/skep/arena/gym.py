@@ -1,6 +1,7 @@
-"""`gymnasium.make("skep.arena.gym:skep/Arena-v0")`: an episode of the arena as a gymnasium environment.
+"""`gymnasium.make("skep/Arena-v0")`: an episode of the arena as a gymnasium environment.
 
-Importing this module registers `skep/Arena-v0`, and its vector form for `gymnasium.make_vec`.
+Importing this module registers it, and its vector form for `gymnasium.make_vec`; gymnasium 1 knows no other way (plug-ins
+by entry point left it with 1.0). `gymnasium.make("skep.arena.gym:skep/Arena-v0")` imports and makes in one.
 
 An observation is the float vector `skep.arena.variants.FEATURES`; an action is an index into `actions`. The reward of
 a step is that of what is seen *after* the action. `info` holds the action mask, the counts and the scenario. An
@@ -14,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from skep.arena.actions import BUILT_IN
-from skep.arena.embedded_driver import EmbeddedDriver
 from skep.arena.episode import RETURN_FLOOR
 from skep.arena.observation import CPU_SCALE_M, MEMORY_SCALE_MIB, MIB, PENDING_SCALE
-from skep.arena.rewards import find_reward
+from skep.arena.outlooks import LookPlan
 from skep.arena.safeguards import Safeguards
 from skep.arena.scenarios import Scenario, select_scenarios
 from skep.arena.variants import FEATURES, VariantGraph
@@ -48,21 +48,9 @@ def observation_space(scenarios: tuple[Scenario, ...], safeguards: Safeguards) -
     return gymnasium.spaces.Box(low, np.array([high.get(name, 1.0) for name in FEATURES], dtype=np.float32))
 
 
-def graph_of(
-    scenario: Scenario, actions: tuple[str, ...], reward: str, safeguards: Safeguards, cluster_seed: int
-) -> VariantGraph:
-    """Return the graph that a scenario's episodes move on, its root simulated."""
-    driver = EmbeddedDriver(scenario.nodes)
-    graph = VariantGraph(
-        scenario.trace,
-        scenario.workload,
-        scenario.target,
-        driver.simulator_of(scenario.workload, scenario.duration_s, cluster_seed),
-        actions=actions,
-        reward=find_reward(reward),
-        safeguards=safeguards,
-        reference=scenario.reference,
-    )
+def graph_of(plan: LookPlan, number: int, actions: tuple[str, ...]) -> VariantGraph:
+    """Return the graph that the episodes of a plan's scenario move on, its root simulated."""
+    graph = VariantGraph(plan.scenarios[number].trace, plan.looking(number), actions=actions)
     graph.outlook(graph.root)
     return graph
 
@@ -107,9 +95,13 @@ class ArenaEnv(gymnasium.Env[Features, np.int64]):
             (self._scenario,) = select_scenarios(wanted)
         name = self._scenario.name
         if name not in self._graphs:
-            self._graphs[name] = graph_of(
-                self._scenario, self.actions, self._reward, self._safeguards, self._cluster_seed
+            plan = LookPlan(
+                scenarios=(self._scenario,),
+                reward=self._reward,
+                safeguards=self._safeguards,
+                cluster_seed=self._cluster_seed,
             )
+            self._graphs[name] = graph_of(plan, 0, self.actions)
         self._graph = self._graphs[name]
         self._variant, self._steps, self._return = self._graph.root, 0, 0.0
         return self._features(), self._info()

@@ -2,6 +2,7 @@
 
 from skep.arena.driver import Driver, SimulationSpec
 from skep.arena.embedded_driver import EmbeddedDriver
+from skep.arena.outlooks import Looking
 from skep.arena.policies.base import Lookahead, Outlook
 from skep.arena.rewards import RewardFunction
 from skep.arena.safeguards import Safeguards
@@ -28,13 +29,15 @@ def make_lookahead(
             graph.append(
                 VariantGraph(
                     spec.trace,
-                    spec.workload,
-                    target,
-                    driver.simulator(spec),
+                    Looking(
+                        spec.workload,
+                        target,
+                        driver.simulator(spec),
+                        reward=reward,
+                        safeguards=safeguards,
+                        reference=reference,
+                    ),
                     actions=actions,
-                    reward=reward,
-                    safeguards=safeguards,
-                    reference=reference,
                 )
             )
         variant = graph[0].root

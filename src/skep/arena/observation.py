@@ -15,7 +15,7 @@ REPLICAS_SCALE: Final = 8
 MIB: Final = 1 << 20
 
 
-class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
+class NodeUsage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What pods ask of one node, as shares of what it can give (0 to 1), and how many run there."""
 
     name: str
@@ -24,7 +24,7 @@ class NodeUsage(msgspec.Struct, frozen=True, kw_only=True):
     pods: int
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True):
+class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The pods of one workload when its simulation was looked at.
 
     `reasons` counts why pods are pending, in the scheduler's words; `restarts` and `oom_killed` count containers.

@@ -16,8 +16,8 @@ class Replay:
         self.cluster = cluster
         self._trace = trace
         self._next = 0
-        self._event: dict[str, Any] | None = None
-        self._start_ts = trace.event(0)["ts"] if trace.events else 0
+        self._event: dict[str, Any] | None = trace.event(0) if trace.events else None
+        self._start_ts = self._event["ts"] if self._event is not None else 0
         self._lifetimes = lifetimes_of(trace)
 
     def run_until(self, at_s: float, check: Callable[[], None] | None = None) -> None:

@@ -77,10 +77,18 @@ class _Buffer:
         self.length = min(len(self.actions), self.length + count)
 
 
-def train_policy(options: TrainOptions, target: Path, on_progress: Progress | None = None) -> TrainOutcome:
-    """Train, and write the network. Raises: UnknownName for scenarios or rewards that do not exist."""
-    learner = _Learner(options)
-    outcome = learner.run(on_progress)
+def train_policy(
+    options: TrainOptions, target: Path, on_progress: Progress | None = None, *, processes: int = 1
+) -> TrainOutcome:
+    """Train, and write the network: the same bytes on any number of processes.
+
+    Raises: UnknownName for scenarios or rewards that do not exist.
+    """
+    learner = _Learner(options, processes)
+    try:
+        outcome = learner.run(on_progress)
+    finally:
+        learner.close()
     _save(learner.network, options, target)
     return outcome
 
@@ -88,16 +96,22 @@ def train_policy(options: TrainOptions, target: Path, on_progress: Progress | No
 class _Learner:
     """One training under way."""
 
-    def __init__(self, options: TrainOptions) -> None:
+    def __init__(self, options: TrainOptions, processes: int) -> None:
         self._options = options
         self._rng = np.random.default_rng(options.seed)
-        self._env = ArenaVectorEnv(options.environments, options.scenarios, options.reward)
+        self._env = ArenaVectorEnv(
+            options.environments, options.scenarios, options.reward, processes=processes
+        )
         self.network = Network.seeded((len(FEATURES), *HIDDEN, len(BUILT_IN)), self._rng)
         self._target = self.network.copied()
         self._buffer = _Buffer(options.buffer)
         self._recent: deque[bool] = deque(maxlen=options.window)
         self._episodes = self._updates = 0
         self._rates: list[float] = []
+
+    def close(self) -> None:
+        """End the environments' processes."""
+        self._env.close()
 
     def run(self, tell: Progress | None) -> TrainOutcome:
         """Train to the end, telling how far it came now and then."""

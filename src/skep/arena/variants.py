@@ -5,19 +5,17 @@ that may be kept; numbers live in arrays, so that many environments step at once
 `VARIANTS_MAX` is reached the graph begins anew with what the caller says is in use.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from skep.arena.actions import NOOP, apply_action
-from skep.arena.observation import STATE_FIELDS, Observation, state_vector
+from skep.arena.observation import STATE_FIELDS, state_vector
+from skep.arena.outlooks import Looking
 from skep.arena.policies.base import Outlook
-from skep.arena.rewards import RewardFunction, RewardInput
-from skep.arena.safeguards import Safeguards
 from skep.arena.trace.trace import Trace
-from skep.arena.workload import Resources, WorkloadRef, find_resources
 
 VARIANTS_MAX: Final = 200_000
 UNKNOWN: Final = -1
@@ -25,28 +23,16 @@ FEATURES: Final = (*STATE_FIELDS, "short_cpu", "short_memory", "oom_killed", "re
 """What an environment shows: the state vector, and shares (0 to 1) of pods short of CPU, of memory, killed, ready."""
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
-Simulate = Callable[[Trace], Observation]
 
 
 class VariantGraph:
-    """The variants of one workload in one trace, for one target, reward and set of actions."""
+    """The variants of one trace, looked at by `looking`, which says of which workload and for which target."""
 
     def __init__(
-        self,
-        trace: Trace,
-        workload: WorkloadRef,
-        target: int,
-        simulate: Simulate,
-        *,
-        actions: Sequence[str],
-        reward: RewardFunction,
-        safeguards: Safeguards = Safeguards(),  # noqa: B008 - a frozen value
-        reference: Resources | None = None,
-        variants_max: int = VARIANTS_MAX,
+        self, trace: Trace, looking: Looking, *, actions: Sequence[str], variants_max: int = VARIANTS_MAX
     ) -> None:
-        self.workload, self.target, self.actions = workload, target, tuple(actions)
-        self._simulate, self._reward, self._safeguards = simulate, reward, safeguards
-        self._reference, self._variants_max = reference, variants_max
+        self.actions = tuple(actions)
+        self._looking, self._variants_max = looking, variants_max
         self.simulations = 0
         self._clear()
         self.root = self.add(trace)
@@ -78,7 +64,8 @@ class VariantGraph:
         found = int(self.next[variant, action])
         if found == UNKNOWN:
             name = self.actions[action]
-            changed = apply_action(self._traces[variant], self.workload, name, self._safeguards)[0]
+            looking = self._looking
+            changed = apply_action(self._traces[variant], looking.workload, name, looking.safeguards)[0]
             found = self.next[variant, action] = self.add(changed)
         return int(found)
 
@@ -86,34 +73,46 @@ class VariantGraph:
         """Return what a variant's simulation shows; it is simulated on first sight."""
         known = self._outlooks[variant]
         if known is None:
-            known = self._outlooks[variant] = self._look(self._traces[variant])
-            self.simulations += 1
-            self.features[variant] = features_of(known, self.target)
-            self.rewards[variant] = known.reward
-            self.is_goal[variant] = known.observation.is_goal(self.target)
-            self.is_simulated[variant] = True
+            known = self._looking(self._traces[variant])
+            self.learn(variant, known)
         return known
+
+    def learn(self, variant: int, outlook: Outlook) -> None:
+        """Keep what a variant's simulation showed."""
+        self._outlooks[variant] = outlook
+        self.simulations += 1
+        self.features[variant] = features_of(outlook, self._looking.target)
+        self.rewards[variant] = outlook.reward
+        self.is_goal[variant] = outlook.observation.is_goal(self._looking.target)
+        self.is_simulated[variant] = True
 
     def mask(self, variant: int) -> npt.NDArray[np.int8]:
         """Tell which actions would change a variant; noop always may."""
-        return np.array(
-            [
-                name == NOOP or self.after(variant, number) != variant
-                for number, name in enumerate(self.actions)
-            ],
-            dtype=np.int8,
-        )
+        found: npt.NDArray[np.int8] = self.masks(np.array([variant]))[0]
+        return found
 
-    def prepare(
+    def masks(self, variants: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+        """Tell for each variant which actions would change it; noop always may."""
+        unknown = np.unique(variants[(self.next[variants] == UNKNOWN).any(axis=1)])
+        for variant in unknown:
+            for action in range(len(self.actions)):
+                self.after(int(variant), action)
+        found: npt.NDArray[np.int8] = (self.next[variants] != variants[:, None]).astype(np.int8)
+        found[:, [name == NOOP for name in self.actions]] = 1
+        return found
+
+    def follow(
         self, variants: npt.NDArray[np.int64], actions: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """Return the variants after actions, all of them simulated; what is known already costs an index."""
+        """Return the variants after actions; what is known already costs an index. None of them is simulated."""
         found = self.next[variants, actions]
         for at in np.flatnonzero(found == UNKNOWN):
             found[at] = self.after(int(variants[at]), int(actions[at]))
-        for at in np.flatnonzero(~self.is_simulated[found]):
-            self.outlook(int(found[at]))
         return found
+
+    def unseen(self, variants: npt.NDArray[np.int64]) -> list[int]:
+        """Return those of some variants that were not simulated yet, each once."""
+        return [int(one) for one in np.unique(variants[~self.is_simulated[variants]])]
 
     def is_full(self) -> bool:
         """Tell whether the bound is reached, so that `begin_anew` is due."""
@@ -129,17 +128,6 @@ class VariantGraph:
         for number in numbers.values():
             self.outlook(number)
         return np.array([numbers[int(one)] for one in used], dtype=np.int64)
-
-    def _look(self, trace: Trace) -> Outlook:
-        seen, resources = self._simulate(trace), find_resources(trace, self.workload)
-        given = RewardInput(
-            observation=seen,
-            resources=resources,
-            target=self.target,
-            reference=self._reference,
-            safeguards=self._safeguards,
-        )
-        return Outlook(observation=seen, resources=resources, reward=self._reward(given).value)
 
     def _clear(self) -> None:
         self._numbers: dict[tuple[bytes, ...], int] = {}

@@ -37,7 +37,7 @@ class WorkloadRef(msgspec.Struct, frozen=True):
         )
 
 
-class Resources(msgspec.Struct, frozen=True, kw_only=True):
+class Resources(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one pod of a workload requests (the sum over the containers that are meant), and how many pods."""
 
     cpu_m: int

@@ -66,19 +66,25 @@ def _plan(scenarios: str, policies: str, seeds: int, reward: str, options: list[
     return make_plan(chosen, names, range(seeds), reward, by_policy)
 
 
-def _run(plan: "Plan", processes: int, folder: Path, *, quiet: bool) -> "Results":
-    from skep.arena.placement import place
-    from skep.arena.sweep import run_sweep
-
-    total = len(plan.trials())
-    columns = (
+def _progress(*, quiet: bool) -> Progress:
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        console=err(),
+        transient=True,
+        disable=quiet,
     )
-    with Progress(*columns, console=err(), transient=True, disable=quiet) as bar:
+
+
+def _run(plan: "Plan", processes: int, folder: Path, *, quiet: bool) -> "Results":
+    from skep.arena.placement import place
+    from skep.arena.sweep import run_sweep
+
+    total = len(plan.trials())
+    with _progress(quiet=quiet) as bar:
         task = bar.add_task("trials", total=total)
         return run_sweep(
             plan,
@@ -172,6 +178,7 @@ def train(
     steps: Annotated[int, typer.Option(min=100, max=100_000_000, help="Environment steps.")] = 60_000,
     environments: Annotated[int, typer.Option(min=1, max=4096, help="Environments side by side.")] = 16,
     seed: Annotated[int, typer.Option()] = 0,
+    processes: ProcessesOption = 1,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -184,17 +191,13 @@ def train(
     options = TrainOptions(
         scenarios=scenarios, reward=reward, steps=steps, environments=environments, seed=seed
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err(), transient=True, disable=quiet) as bar:
+    with _progress(quiet=quiet) as bar:
         task = bar.add_task("steps", total=steps)
         outcome = train_policy(
-            options, target, lambda done, text: bar.update(task, completed=done, description=text)
+            options,
+            target,
+            lambda done, text: bar.update(task, completed=done, description=text),
+            processes=processes,
         )
     if as_json:
         print_json(outcome)

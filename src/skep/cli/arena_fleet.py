@@ -40,6 +40,18 @@ def fleet(
         float,
         typer.Option("--crash-every", min=0, help="Mean seconds between crashes of a replica; 0: none."),
     ] = 0.0,
+    replicas_max: Annotated[
+        int | None,
+        typer.Option(
+            "--replicas-max", min=1, help="Scale by load up to this; without it the fleet is fixed."
+        ),
+    ] = None,
+    replicas_min: Annotated[
+        int, typer.Option("--replicas-min", min=0, help="Scale down to this; 0 lets an idle fleet go.")
+    ] = 1,
+    down_after: Annotated[
+        float, typer.Option("--down-after", min=0, help="Seconds of low load before a replica goes.")
+    ] = 300.0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder for JSON and Markdown.")
     ] = None,
@@ -50,13 +62,19 @@ def fleet(
     The policy `skep` is the very code that the queen runs. Workers are modelled by measured rates.
 
     [bold]skep arena fleet requests.jsonl --replicas 8 --model worker.json[/bold]
+
+    With [bold]--replicas-max 8[/bold] the fleet grows and shrinks by the load, as the policy for scaling says.
     """
     from skep.arena.fleet.arms import ARMS
     from skep.arena.fleet.compare import compare
     from skep.arena.fleet.model import WorkerModel, read_model
     from skep.arena.fleet.requests import read_requests
     from skep.arena.fleet.simulate import FleetPlan
+    from skep.policy.scaling import ScalingLimits
 
+    scaling = None
+    if replicas_max is not None:
+        scaling = ScalingLimits(replicas_min=replicas_min, replicas_max=replicas_max, down_after_s=down_after)
     plan = FleetPlan(
         replicas=replicas,
         model=read_model(model) if model is not None else WorkerModel(),
@@ -65,6 +83,7 @@ def fleet(
         ttft_slo_s=ttft_slo,
         token_slo_s=token_slo,
         crash_every_s=crash_every,
+        scaling=scaling,
     )
     report = compare(
         lambda: read_requests(trace),

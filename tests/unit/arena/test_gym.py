@@ -14,6 +14,7 @@ from skep.arena.actions import BUILT_IN
 from skep.arena.embedded_driver import EmbeddedDriver
 from skep.arena.episode import run_episode
 from skep.arena.gym import ENVIRONMENT_ID, ArenaEnv, graph_of
+from skep.arena.outlooks import LookPlan
 from skep.arena.policies.base import Decision, FunctionPolicy
 from skep.arena.policies.registry import make_policy
 from skep.arena.runner import StepOptions
@@ -26,6 +27,9 @@ from skep.errors.arena import PolicyFailed, UnknownName
 
 SCENARIO = "cpu-slightly-over"
 REDUCE = BUILT_IN.index("reduce_cpu_small")
+PLAN = LookPlan(
+    scenarios=(find_scenario(SCENARIO),), reward="shaped", safeguards=Safeguards(), cluster_seed=0
+)
 
 
 def test_gymnasium_checker_passes_without_a_warning() -> None:
@@ -162,7 +166,7 @@ def test_masks_and_partial_resets() -> None:
 
 
 def test_full_graph_begins_anew_and_keeps_what_is_in_use() -> None:
-    graph = graph_of(find_scenario(SCENARIO), BUILT_IN, "shaped", Safeguards(), 0)
+    graph = graph_of(PLAN, 0, BUILT_IN)
     graph._variants_max = 6
     there = graph.root
     for _ in range(5):
@@ -177,7 +181,7 @@ def test_full_graph_begins_anew_and_keeps_what_is_in_use() -> None:
 
 
 def test_variants_are_simulated_once() -> None:
-    graph = graph_of(find_scenario(SCENARIO), BUILT_IN, "shaped", Safeguards(), 0)
+    graph = graph_of(PLAN, 0, BUILT_IN)
     there = graph.after(graph.after(graph.root, 1), BUILT_IN.index("reduce_cpu_small"))
     assert there == graph.root
     graph.outlook(there)

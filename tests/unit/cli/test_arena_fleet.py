@@ -47,12 +47,22 @@ def test_a_table_is_printed_and_both_files_are_written(requests: Path, tmp_path:
     assert "| skep |" in (tmp_path / "out" / "fleet.md").read_text()
 
 
+def test_a_fleet_that_scales_costs_less_than_its_most(requests: Path) -> None:
+    arguments = ["fleet", str(requests), "-p", "skep", "--seeds", "1", "--json", "--replicas", "1"]
+    done = RUN.invoke(app, [*arguments, "--replicas-max", "6", "--down-after", "5", "--speed", "6"])
+    assert done.exit_code == 0, done.output
+    (run,) = json.loads(done.stdout)["arms"][0]["runs"]
+    assert 1 < run["replicas_most"] <= 6
+    assert run["replicas_mean"] < run["replicas_most"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
         (["none.jsonl"], TraceNotFound),
         (["{requests}", "-p", "magic"], UnknownName),
         (["{requests}", "--model", "none.json"], InvalidConfig),
+        (["{requests}", "--replicas-min", "3", "--replicas-max", "2"], InvalidConfig),
         (["{requests}", "--seeds", "1", "-p", "skep", "-o", "{requests}/inside"], InvalidConfig),
     ],
 )

@@ -19,6 +19,7 @@ MEASURES: Final[dict[str, tuple[Callable[[FleetResult], float], str]]] = {
     "turned away": (lambda run: sum(run.turned_away.values()) / max(run.arrived, 1), "share"),
     "prefix hits": (lambda run: run.prefix_hit_share, "share"),
     "busy": (lambda run: run.busy_share, "share"),
+    "replicas": (lambda run: run.replicas_mean, "mean"),
     "cost per million good tokens": (lambda run: run.cost_per_good_million, ""),
 }  # fmt: skip
 """What is compared, and its unit."""

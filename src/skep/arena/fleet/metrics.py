@@ -44,6 +44,9 @@ class FleetResult(msgspec.Struct, frozen=True, kw_only=True):
     busy_share: float
     cost: float
     cost_per_good_million: float
+    replicas_mean: float
+    replicas_most: int
+    scalings: int
 
 
 class Tally:
@@ -57,7 +60,7 @@ class Tally:
         self._token = _Column()
         self._total = _Column()
         self._away: dict[str, int] = {}
-        self.crashes = self.holds = 0
+        self.crashes = self.holds = self.scalings = 0
 
     def arrived(self, at_s: float) -> None:  # noqa: ARG002 - a tally may weigh by time
         """Count an arrival."""
@@ -83,7 +86,15 @@ class Tally:
             self._good_tokens += request.output_tokens
 
     def result(
-        self, *, policy: str, seed: int, duration_s: float, busy_share: float, cost: float
+        self,
+        *,
+        policy: str,
+        seed: int,
+        duration_s: float,
+        busy_share: float,
+        cost: float,
+        replicas_mean: float,
+        replicas_most: int,
     ) -> FleetResult:
         """Return what was counted."""
         took_s = max(duration_s, 1e-9)
@@ -107,6 +118,9 @@ class Tally:
             busy_share=busy_share,
             cost=cost,
             cost_per_good_million=cost / self._good_tokens * 1e6 if self._good_tokens else 0.0,
+            replicas_mean=replicas_mean,
+            replicas_most=replicas_most,
+            scalings=self.scalings,
         )
 
 

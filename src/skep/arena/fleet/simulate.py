@@ -1,6 +1,7 @@
-"""Recorded requests over a simulated fleet: the gateway's admission and placement, the workers, their crashes.
+"""Recorded requests over a simulated fleet: admission, placement, workers, their crashes, and how many there are.
 
-Admission, placement and restarts are `skep.policy`'s own code. The same trace, fleet, arm and seed give the same result.
+Admission, placement, restarts and scaling are `skep.policy`'s own code. The same trace, fleet, arm and seed give the
+same result.
 """
 
 import heapq
@@ -11,22 +12,28 @@ from enum import IntEnum
 import msgspec
 
 from skep.arena.fleet.arms import ARMS
+from skep.arena.fleet.members import Member, Members
 from skep.arena.fleet.metrics import FleetResult, Tally
 from skep.arena.fleet.model import WorkerModel
-from skep.arena.fleet.replica import NEVER, Job, Replica
+from skep.arena.fleet.replica import NEVER, Job
 from skep.arena.fleet.requests import TracedRequest
 from skep.arena.rng import Rng
 from skep.errors.arena import UnknownName
 from skep.policy.admission import AdmissionQueue, Answer, Ticket
-from skep.policy.placement import Ask, ReplicaLoad, text_key
-from skep.policy.restart import Action, Crash, CrashReason, History, crashed, tried
+from skep.policy.placement import Ask, text_key
+from skep.policy.restart import Action, Crash, CrashReason, crashed, tried
+from skep.policy.scaling import PoolDemand, ScalingLimits, ScalingState, scale
 from skep.policy.storm import Storm
 
 ATTEMPTS_MAX = 3
 
 
 class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The fleet, and what it is held to. `crash_every_s` is the mean between crashes of one replica (0: none)."""
+    """The fleet, and what it is held to. `crash_every_s` is the mean between crashes of one replica (0: none).
+
+    With `scaling` the fleet begins with `replicas` and is looked at every `scale_every_s`; a replica that is added
+    takes the model's `start_s` to be there, one too many ends its requests first.
+    """
 
     replicas: int = 4
     model: WorkerModel = WorkerModel()
@@ -36,12 +43,15 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     ttft_slo_s: float = 2.0
     token_slo_s: float = 0.1
     crash_every_s: float = 0.0
+    scaling: ScalingLimits | None = None
+    scale_every_s: float = 5.0
 
 
 class _Due(IntEnum):
     REPLICA = 0
     CRASH = 1
     RESTART = 2
+    SCALE = 3
 
 
 class FleetSimulation:
@@ -53,11 +63,7 @@ class FleetSimulation:
         self._plan, self._arm_name, self._seed = plan, arm, seed
         self._arm = ARMS[arm]()
         self._rng, self._crash_rng = Rng(seed), Rng(seed ^ 0x5EED)
-        self._replicas = [Replica(f"replica-{at}", plan.model) for at in range(plan.replicas)]
-        self._at = {replica.replica_id: at for at, replica in enumerate(self._replicas)}
-        self._loads = [self._load(replica) for replica in self._replicas]
-        self._histories = [History() for _ in self._replicas]
-        self._ready_since_s = [0.0] * plan.replicas
+        self._members = Members(plan.replicas, plan.model)
         self._storm = Storm()
         self._queue = AdmissionQueue(plan.queue_max)
         self._waiting: dict[int, Job] = {}
@@ -67,21 +73,19 @@ class FleetSimulation:
         self._alive = 0
         self.now_s = 0.0
         self.tally = Tally(plan.ttft_slo_s, plan.token_slo_s)
-        for at in range(plan.replicas if plan.crash_every_s else 0):
+        self._scaling = ScalingState()
+        for at in range(plan.replicas):
             self._plan_crash(at)
-
-    @staticmethod
-    def _load(replica: Replica) -> ReplicaLoad:
-        slots = replica.model.slots
-        return ReplicaLoad(
-            replica_id=replica.replica_id, node_id=replica.replica_id, slots_total=slots, busy=replica.busy
-        )
+        if plan.scaling is not None:
+            self._push(0.0, _Due.SCALE, 0)
 
     def _push(self, at_s: float, due: _Due, which: int, version: int = 0) -> None:
         self._sequence += 1
         heapq.heappush(self._due, (at_s, self._sequence, due, which, version))
 
     def _plan_crash(self, at: int) -> None:
+        if not self._plan.crash_every_s:
+            return
         draw = (self._crash_rng.next() + 1) / 2**64
         self._push(self.now_s - self._plan.crash_every_s * math.log(draw), _Due.CRASH, at)
 
@@ -127,50 +131,52 @@ class FleetSimulation:
             prefix_key=text_key(str(request.blocks[0])) if request.blocks else 0,
             salt=self._rng.next(),
         )
-        chosen = self._arm(
-            ask, [load for at, load in enumerate(self._loads) if self._replicas[at].up], self._rng
-        )
+        chosen = self._arm(ask, self._members.loads(), self._rng)
         if chosen is None:
             return False
-        at = self._at[chosen]
-        replica = self._replicas[at]
-        self._take(replica.advance(self.now_s), at)
+        member = self._members.by_id(chosen)
+        self._take(member)
         job.dispatched_s = self.now_s
         job.attempts += 1
-        replica.add(job)
-        self._touch(at)
+        member.replica.add(job)
+        self._touch(member)
         return True
 
-    def _touch(self, at: int) -> None:
+    def _touch(self, member: Member) -> None:
         """A replica changed: its load is read anew, and its next change is planned."""
-        replica = self._replicas[at]
-        self._loads[at] = self._load(replica)
-        next_s = replica.next_s()
+        member.read_load()
+        next_s = member.replica.next_s()
         if next_s < NEVER:
-            self._push(next_s, _Due.REPLICA, at, replica.version)
+            self._push(next_s, _Due.REPLICA, member.at, member.replica.version)
 
-    def _take(self, ended: list[Job], at: int) -> None:
+    def _take(self, member: Member) -> None:
+        """Let a replica come to now, and count what it ended; one that drains leaves with its last request."""
+        ended = member.replica.advance(self.now_s)
         for job in ended:
             self._alive -= 1
             self.tally.completed(job, self._plan.speed)
         if ended:
-            self._loads[at] = self._load(self._replicas[at])
+            member.read_load()
+            if member.is_draining and not member.replica.busy:
+                self._members.leave(member, self.now_s)
 
     def _run_to(self, to_s: float) -> None:
         while self._due and self._due[0][0] <= to_s:
             at_s, _, due, which, version = heapq.heappop(self._due)
-            replica = self._replicas[which]
-            if due == _Due.REPLICA and replica.version != version:
+            member = self._members[which] if due != _Due.SCALE else None
+            if due == _Due.REPLICA and member is not None and member.replica.version != version:
                 continue
             self.now_s = max(self.now_s, at_s)
-            if due == _Due.REPLICA:
-                self._take(replica.advance(self.now_s), which)
-                replica.version += 1
-                self._touch(which)
+            if member is None:
+                self._scale()
+            elif due == _Due.REPLICA:
+                self._take(member)
+                member.replica.version += 1
+                self._touch(member)
             elif due == _Due.CRASH:
-                self._crash(which)
+                self._crash(member)
             else:
-                self._restart(which)
+                self._restart(member)
             self._drain()
 
     def _drain(self) -> None:
@@ -183,25 +189,18 @@ class FleetSimulation:
             self._queue.withdraw(ticket.number)
             del self._waiting[ticket.number]
 
-    def _crash(self, at: int) -> None:
-        replica = self._replicas[at]
-        if not replica.up:
+    def _crash(self, member: Member) -> None:
+        if not member.replica.up:
             return
-        self._take(replica.advance(self.now_s), at)
-        lost = replica.crash()
+        self._take(member)
+        lost = member.replica.crash()
+        self._members.changed()
         self.tally.crashes += 1
-        jitter = self._crash_rng.next() / 2**63 - 1
-        crash = Crash(
-            reason=CrashReason.EXIT_CODE,
-            ready_s=self.now_s - self._ready_since_s[at],
-            now_s=self.now_s,
-            jitter=jitter,
-        )
-        outcome = crashed(self._histories[at], self._storm, crash)
-        self._histories[at], self._storm = outcome.history, outcome.storm
-        held = outcome.verdict.action is Action.HOLD
-        self.tally.holds += held
-        self._push(outcome.verdict.not_before_s + self._plan.model.start_s, _Due.RESTART, at)
+        if member.is_draining:
+            if member.gone_s is None:
+                self._members.leave(member, self.now_s)
+        else:
+            self._plan_restart(member)
         for job in lost:
             started = 0 <= job.first_s <= self.now_s
             if started or job.attempts >= ATTEMPTS_MAX:
@@ -209,27 +208,72 @@ class FleetSimulation:
             elif not self._try(job):
                 self._admit(job)
 
-    def _restart(self, at: int) -> None:
-        replica = self._replicas[at]
+    def _plan_restart(self, member: Member) -> None:
+        crash = Crash(
+            reason=CrashReason.EXIT_CODE,
+            ready_s=self.now_s - member.ready_since_s,
+            now_s=self.now_s,
+            jitter=self._crash_rng.next() / 2**63 - 1,
+        )
+        outcome = crashed(member.history, self._storm, crash)
+        member.history, self._storm = outcome.history, outcome.storm
+        self.tally.holds += outcome.verdict.action is Action.HOLD
+        self._push(outcome.verdict.not_before_s + self._plan.model.start_s, _Due.RESTART, member.at)
+
+    def _restart(self, member: Member) -> None:
+        if member.gone_s is not None:
+            return
+        replica = member.replica
         replica.now_s, replica.up = self.now_s, True
-        self._histories[at] = tried(self._histories[at])
-        self._ready_since_s[at] = self.now_s
-        self._touch(at)
-        if self._alive or self._plan.crash_every_s:
-            self._plan_crash(at)
+        member.history = tried(member.history)
+        member.ready_since_s = self.now_s
+        self._members.changed()
+        self._touch(member)
+        self._plan_crash(member.at)
+
+    def _scale(self) -> None:
+        """Look at the load as a queen's leader would, and start or drain what the policy says."""
+        limits = self._plan.scaling
+        assert limits is not None
+        staying = self._members.staying()
+        demand = PoolDemand(
+            replicas=len(staying),
+            slots_per_replica=self._plan.model.slots,
+            busy=sum(member.replica.busy for member in staying),
+            queued=len(self._waiting),
+        )
+        found = scale(self._scaling, demand, limits, now_s=self.now_s)
+        self._scaling = found.state
+        self.tally.scalings += found.replicas != len(staying)
+        for _ in range(found.replicas - len(staying)):
+            member = self._members.join(self.now_s, is_ready=False)
+            self._push(self.now_s + self._plan.model.start_s, _Due.RESTART, member.at)
+        for member in self._members.leaving_first(len(staying) - found.replicas):
+            self._drain_replica(member)
+        self._push(self.now_s + self._plan.scale_every_s, _Due.SCALE, 0)
+
+    def _drain_replica(self, member: Member) -> None:
+        if member.replica.up:
+            self._take(member)
+        member.is_draining = True
+        self._members.changed()
+        if not member.replica.busy:
+            self._members.leave(member, self.now_s)
 
     def finish(self) -> FleetResult:
         """Let everything that was admitted end, and count."""
         while self._alive and self._due:
             self._run_to(self._due[0][0])
         self._expire()
-        slots = self._plan.replicas * self._plan.model.slots
+        paid_s = self._members.paid_s(self.now_s)
         return self.tally.result(
             policy=self._arm_name,
             seed=self._seed,
             duration_s=self.now_s,
-            busy_share=sum(replica.busy_slot_s for replica in self._replicas) / max(slots * self.now_s, 1e-9),
-            cost=self._plan.replicas * self.now_s / 3600 * self._plan.model.cost_per_hour,
+            busy_share=self._members.busy_slot_s() / max(self._plan.model.slots * paid_s, 1e-9),
+            cost=paid_s / 3600 * self._plan.model.cost_per_hour,
+            replicas_mean=paid_s / self.now_s if self.now_s else float(self._plan.replicas),
+            replicas_most=self._members.most,
         )
 
 

@@ -16,7 +16,7 @@ class Decision(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+class Outlook(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What would be seen after some actions: the observation, what the workload asks for, the reward."""
 
     observation: Observation

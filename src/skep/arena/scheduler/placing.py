@@ -156,6 +156,8 @@ class Placer:
         if self.next_start >= len(self.table):
             self.next_start %= max(len(self.table), 1)
         verdicts = self.verdicts(cls)
+        if not verdicts.fitting:
+            return self._nowhere(verdicts)
         spread, affinity = self.plans(cls)
         codes = self._codes(verdicts, spread, affinity)
         if nominated:
@@ -173,6 +175,12 @@ class Placer:
         placement = Placement(verdicts, [0], slot)
         placement.slot, placement.slots = slot, [slot]
         placement.evaluated = placement.feasible = placement.ties = 1
+        return placement
+
+    def _nowhere(self, verdicts: Verdicts) -> Placement:
+        """Return what a cycle comes to that looked at every node in vain; what judges many nodes is not needed."""
+        placement = Placement(verdicts, verdicts.codes, self.next_start)
+        placement.evaluated = len(self.table)
         return placement
 
     def _codes(self, verdicts: Verdicts, spread: SpreadPlan | None, affinity: AffinityPlan | None) -> Any:

@@ -139,10 +139,14 @@ class Trace:
         events = list(self.events)
         for position, event in changed.items():
             events[position] = encode_event(event)
+        return self.with_raw(tuple(events))
+
+    def with_raw(self, events: tuple[bytes, ...]) -> "Trace":
+        """Return the trace with other events, as many as before, in their bytes."""
         return Trace(
             name=self.name,
             head=self._head,
-            events=tuple(events),
+            events=events,
             tail=self._tail,
             sections=self._sections,
             keys=self.keys,

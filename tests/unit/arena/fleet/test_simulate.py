@@ -8,6 +8,7 @@ from skep.arena.fleet.model import WorkerModel
 from skep.arena.fleet.requests import TracedRequest, generated_requests
 from skep.arena.fleet.simulate import FleetPlan, FleetSimulation, simulate
 from skep.errors.arena import UnknownName
+from skep.policy.scaling import ScalingLimits
 
 MODEL = WorkerModel(slots=2, prompt_token_s=0.001, cache_tokens=20_000)
 
@@ -37,7 +38,7 @@ def test_no_replica_ever_holds_more_than_its_slots_and_one():
     simulation = FleetSimulation(FleetPlan(replicas=2, model=MODEL), "skep")
     for request in load(rate=20.0, count=200):
         simulation.feed(request)
-        assert all(load.busy <= load.slots_total + 1 for load in simulation._loads)
+        assert all(load.busy <= load.slots_total + 1 for load in simulation._members.loads())
 
 
 def test_a_full_queue_turns_away_and_a_late_one_times_out():
@@ -106,3 +107,72 @@ def test_an_unknown_policy_is_told():
 def test_no_requests_are_no_result_to_divide_by():
     result = simulate([], FleetPlan(), "skep")
     assert (result.arrived, result.goodput_per_s, result.ttft.p50) == (0, 0, 0)
+
+
+# Scaling, by the fleet's own policy.
+
+SCALED = FleetPlan(
+    replicas=1,
+    model=MODEL,
+    queue_s_max=600,
+    queue_max=2000,
+    scaling=ScalingLimits(replicas_max=8, down_after_s=30),
+)
+
+
+def burst_then_quiet():
+    yield from load(rate=6.0, count=400)
+    for at in range(40):
+        yield TracedRequest(at_s=200 + at * 10.0, prompt_tokens=50, output_tokens=20)
+
+
+def test_a_fleet_grows_with_a_burst_and_shrinks_after_it():
+    result = simulate(burst_then_quiet(), SCALED, "skep")
+    assert result.replicas_most > 3
+    assert result.scalings >= 2
+    assert result.replicas_mean < 0.6 * result.replicas_most
+    assert result.completed == result.arrived
+
+
+def test_scaling_serves_sooner_than_one_and_cheaper_than_the_most():
+    scaled = simulate(burst_then_quiet(), SCALED, "skep")
+    one, most = (
+        simulate(
+            burst_then_quiet(),
+            FleetPlan(replicas=count, model=MODEL, queue_s_max=600, queue_max=2000),
+            "skep",
+        )
+        for count in (1, 8)
+    )
+    assert most.ttft.p90 < scaled.ttft.p90 < one.ttft.p90
+    assert scaled.cost < 0.7 * most.cost
+    assert (one.replicas_mean, one.replicas_most, one.scalings) == (1.0, 1, 0)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_scaled_fleet_that_crashes_accounts_for_every_request(arm):
+    plan = FleetPlan(
+        replicas=2,
+        model=MODEL,
+        queue_max=50,
+        queue_s_max=20,
+        crash_every_s=60,
+        scaling=ScalingLimits(replicas_min=0, replicas_max=6, up_cooldown_s=5, down_after_s=10),
+    )
+    result = simulate(burst_then_quiet(), plan, arm, seed=2)
+    assert result.completed + sum(result.turned_away.values()) == result.arrived == 440
+    assert 0 <= result.busy_share <= 1
+    assert result == simulate(burst_then_quiet(), plan, arm, seed=2)
+
+
+def test_an_idle_fleet_goes_to_nothing_and_the_next_request_waits_for_a_cold_start():
+    plan = FleetPlan(
+        replicas=1,
+        model=MODEL,
+        scaling=ScalingLimits(replicas_min=0, replicas_max=2, down_after_s=20),
+    )
+    requests = [TracedRequest(at_s=at, prompt_tokens=10, output_tokens=5) for at in (0.0, 300.0)]
+    result = simulate(requests, plan, "skep")
+    assert result.completed == 2
+    assert result.replicas_mean < 0.2
+    assert MODEL.start_s < result.ttft.most < MODEL.start_s + plan.scale_every_s + 1

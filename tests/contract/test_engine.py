@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import random
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -27,7 +25,7 @@ from skep.errors.runtime import (
     QueueFull,
 )
 from skep.lifecycle.job import JobState
-from skep.runtime.backend import BackendModel, BackendSession, LoadOptions, Row, SessionOptions
+from skep.runtime.backend import BackendModel, LoadOptions, Row, SessionOptions
 from skep.runtime.engine import Engine, EngineOptions
 from skep.runtime.fake import FakeBackend, FakeScript
 from skep.runtime.job import Job
@@ -498,89 +496,3 @@ async def test_a_text_can_be_embedded_beside_running_jobs(model: BackendModel) -
     assert np.linalg.norm(vectors[0]) == pytest.approx(1.0, abs=1e-5)
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
     assert float(vectors[0] @ vectors[2]) < 0.999
-
-
-# Determinism
-
-
-class Recorder:
-    """A model whose sessions note the logits that each job sampled from, by the job's seed."""
-
-    def __init__(self, model: BackendModel) -> None:
-        self._model = model
-        self.seen: dict[int, list[bytes]] = defaultdict(list)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def open_session(self, options: SessionOptions) -> Any:
-        return RecordingSession(self._model.open_session(options), self.seen)
-
-
-class RecordingSession:
-    def __init__(self, session: BackendSession, seen: dict[int, list[bytes]]) -> None:
-        self._session, self._seen = session, seen
-        self._seeds: dict[int, int] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    def make_sampler(self, params: SamplingParams, *, prompt: Any = ()) -> Any:
-        sampler = self._session.make_sampler(params, prompt=prompt)
-        self._seeds[id(sampler)] = params.seed
-        return sampler
-
-    def sample(self, sampler: Any, row: int) -> int:
-        self._seen[self._seeds[id(sampler)]].append(self._session.logits(row).tobytes())
-        return self._session.sample(sampler, row)
-
-
-SUBJECT = "tell me everything about the bees, the hive, the honey and the queen, and count from 1 to 20 as you go, thank you"
-
-
-async def subject_logits(
-    model: BackendModel, *, neighbours: int, warm: bool, deterministic: bool
-) -> list[bytes]:
-    recorder = Recorder(model)
-    tokens = (prompt(model, SUBJECT) * 6)[:150]
-    shape = {"sequences": 33, "queue_max": 64, "chunk_rows": 16, "deterministic": deterministic}
-    async with running(recorder, **shape) as engine:
-        chooser = random.Random(neighbours)
-        sampling = SamplingParams(temperature=0.0, seed=7)
-        if warm:
-            first = SamplingParams(temperature=0.0, seed=8)
-            begins_so = tokens[:120] + prompt(model, "but not then")
-            await events_of(engine.submit(request(model, "warm", prompt=begins_so, sampling=first)))
-        others = []
-        for at in range(neighbours):
-            length = chooser.randint(5, 200)
-            text = tuple(chooser.randrange(5, 250) for _ in range(length))
-            wild = SamplingParams(temperature=1.5, seed=1000 + at)
-            count = chooser.randint(1, 40)
-            others.append(
-                engine.submit(request(model, f"n{at}", prompt=text, sampling=wild, max_tokens=count))
-            )
-        subject = engine.submit(request(model, "subject", prompt=tokens, sampling=sampling, max_tokens=40))
-        events = await events_of(subject)
-        assert (events[0].cached_tokens > 0) == warm
-        for other in others:
-            await events_of(other)
-    assert len(recorder.seen[7]) == 40
-    return recorder.seen[7]
-
-
-async def test_in_deterministic_mode_the_logits_are_the_same_bit_for_bit(
-    model: BackendModel, backend_name: str
-) -> None:
-    with scripted(model, backend_name, batch_noise=True) as subject:
-        alone = await subject_logits(subject, neighbours=0, warm=False, deterministic=True)
-        assert alone == await subject_logits(subject, neighbours=32, warm=False, deterministic=True)
-        assert alone == await subject_logits(subject, neighbours=0, warm=True, deterministic=True)
-        assert alone == await subject_logits(subject, neighbours=32, warm=True, deterministic=True)
-
-
-async def test_in_the_default_mode_neighbours_change_low_bits(model: BackendModel, backend_name: str) -> None:
-    with scripted(model, backend_name, batch_noise=True) as subject:
-        alone = await subject_logits(subject, neighbours=0, warm=False, deterministic=False)
-        among = await subject_logits(subject, neighbours=32, warm=False, deterministic=False)
-    assert alone != among

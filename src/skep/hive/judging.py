@@ -79,7 +79,6 @@ class Judging:
         )
         metrics.count(metrics.restarts, self._pool_id, fact.reason.value)
         metrics.show(metrics.backoff, verdict.delay_s, self._pool_id)
-        metrics.show_breaker(self._pool_id, outcome.history.breaker_state)
         if verdict.is_storm:
             metrics.count(metrics.storms, self._pool_id)
         if fact.reason is CrashReason.DEVICE_ERROR:
@@ -96,12 +95,13 @@ class Judging:
 
     def remember(self, replica: "Replica") -> None:
         """Keep a replica's history for a successor of this hive; what has nothing to tell is not kept."""
-        before = self._histories.get(replica.id)
-        if replica.history.failures or replica.history.breaker_state is not BreakerState.CLOSED:
+        before, held = self._histories.get(replica.id), replica.history.breaker_state
+        if replica.history.failures or held is not BreakerState.CLOSED:
             self._histories[replica.id] = replica.history
         else:
             self._histories.pop(replica.id, None)
         if self._histories.get(replica.id) != before:
+            self._node.metrics.show_breaker(self._pool_id, self._worst())
             self._save()
 
     def reset(self) -> None:
@@ -110,6 +110,12 @@ class Judging:
         self._node.metrics.show(self._node.metrics.backoff, 0, self._pool_id)
         self._node.metrics.show_breaker(self._pool_id, BreakerState.CLOSED)
         self._save()
+
+    def _worst(self) -> BreakerState:
+        """Return the state that most keeps the pool's replicas from starting."""
+        states = {one.breaker_state for one in self._histories.values()}
+        order = (BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED)
+        return next((one for one in order if one in states), BreakerState.CLOSED)
 
     def _save(self) -> None:
         """Store it soon: at most one write runs, and it writes what is newest."""

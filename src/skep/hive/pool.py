@@ -213,8 +213,8 @@ class Pool:
             self._blame_siblings(replica)
         return verdict
 
-    def replica_forgiven(self, replica: Replica) -> None:
-        """Take note that a replica's history changed for the better."""
+    def replica_learned(self, replica: Replica) -> None:
+        """Take note that a replica's history changed: it is on trial now, or was forgiven."""
         self.judging.remember(replica)
 
     def replica_moved(self, replica: Replica, event: ReplicaEvent, facts: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from skep.hive.plan import Plan
 from skep.hive.steps import Step, reached
 from skep.policy.health import Answer
 from skep.policy.starting import deadline_s, limit_s
+from skep.process.effort import Effort
 from skep.process.owned import OwnedProcess
 
 T = TypeVar("T")
@@ -40,20 +41,23 @@ async def become_ready(
     try:
         async with asyncio.timeout(first_s) as limit:
 
+            def moved() -> None:
+                until = deadline_s(
+                    started_s=began,
+                    progressed_s=node.clock(),
+                    model_bytes=plan.model_bytes,
+                    limits=node.settings.start,
+                )
+                limit.reschedule(loop.time() + until - node.clock())
+
             def progressed(share: float) -> None:
                 if share > best[0]:
                     best[0] = share
-                    until = deadline_s(
-                        started_s=began,
-                        progressed_s=node.clock(),
-                        model_bytes=plan.model_bytes,
-                        limits=node.settings.start,
-                    )
-                    limit.reschedule(loop.time() + until - node.clock())
+                    moved()
                 on_progress(share)
 
             last_words_s = LAST_WORDS_S if running.report else 0.0
-            work = _prepare(running, adapter, progressed)
+            work = _prepare(running, adapter, progressed, on_effort=None if is_adopted else moved)
             await while_running(running.process, work, last_words_s=last_words_s)
     except TimeoutError:
         spent = node.clock() - began
@@ -64,9 +68,17 @@ async def become_ready(
         ) from None
 
 
-async def _prepare(running: Running, adapter: EngineAdapter, on_progress: Callable[[float], None]) -> None:
+async def _prepare(
+    running: Running,
+    adapter: EngineAdapter,
+    on_progress: Callable[[float], None],
+    *,
+    on_effort: Callable[[], None] | None,
+) -> None:
+    """Read, look, prove. `on_effort` is called while a program that reports nothing is seen to work."""
     await read_report(running, on_progress=on_progress)
     pause_s = LOOK_S
+    effort = None if running.report or on_effort is None else Effort(running.endpoint.pgid)
     while True:
         look = await adapter.look(running.endpoint)
         if look.answer is Answer.FOREIGN:
@@ -75,6 +87,8 @@ async def _prepare(running: Running, adapter: EngineAdapter, on_progress: Callab
             raise StartFailed(f"the worker reports {look.detail}", cause="device_error", log_tail="")
         if look.answer is Answer.WELL and look.resident:
             break
+        if effort and on_effort and effort.grew():
+            on_effort()
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * GROWTH, LOOK_S_MAX)
     await adapter.prove(running.endpoint)

@@ -52,8 +52,8 @@ class Keeper(Protocol):
         """Hear that a replica took an event."""
         ...
 
-    def replica_forgiven(self, replica: "Replica") -> None:
-        """Hear that a replica's history changed for the better."""
+    def replica_learned(self, replica: "Replica") -> None:
+        """Hear that a replica's history changed: it is on trial now, or was forgiven."""
         ...
 
     def replica_progressed(self, replica: "Replica") -> None:
@@ -154,7 +154,7 @@ class Replica:
         before = self.history
         self.history = restart.ran(before, ready_s=self.ready_s, limits=self._node.settings.restart)
         if self.history != before:
-            self._keeper.replica_forgiven(self)
+            self._keeper.replica_learned(self)
         if self.history.breaker_state is BreakerState.CLOSED:
             self._settle_trial()
 
@@ -206,7 +206,7 @@ class Replica:
             return await self._prove(adopted, is_adopted=True)
         if self.state is _S.PLANNED and self.history.breaker_state is not BreakerState.CLOSED:
             await self._take_trial()
-            self.history = restart.tried(self.history)
+            self._note_try()
         async with self._node.starting:
             self.running = await self._launch()
             return await self._prove(self.running, is_adopted=False)
@@ -310,7 +310,7 @@ class Replica:
             event = _E.RESET if is_reset else _E.TRIAL
         if event is _E.TRIAL:
             await self._take_trial()
-        self.history = restart.tried(self.history)
+        self._note_try()
         self.advance(event)
 
     async def _pause(self, delay_s: float) -> bool:
@@ -321,6 +321,10 @@ class Replica:
         except TimeoutError:
             return False
         return True
+
+    def _note_try(self) -> None:
+        self.history = restart.tried(self.history)
+        self._keeper.replica_learned(self)
 
     async def _take_trial(self) -> None:
         """Wait until no other replica of the pool is on trial."""

@@ -110,6 +110,11 @@ def starts(tmp_path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+def sample(pool: Pool, name: str, **labels: str) -> float | None:
+    """What a scrape would find."""
+    return pool.node.metrics.registry.get_sample_value(name, {"node_id": "n", "pool_id": "p", **labels})
+
+
 def only(pool: Pool):
     return next(iter(pool.replicas.values()), None)
 
@@ -125,6 +130,9 @@ async def test_failures_in_a_row_hold_the_replica_and_reset_frees_it(hive, tmp_p
         assert [one.verdict["action"] for one in pool.judging.verdicts] == ["restart"] * 4 + ["hold"]
         (tmp_path / "broken").unlink()
         assert only(pool).verdict.delay_s == pytest.approx(600)
+        assert sample(pool, "skep_breaker_state") == 2
+        assert sample(pool, "skep_backoff_seconds") == pytest.approx(600)
+        assert sample(pool, "skep_restart_total", reason="exit_code") == 5
         await pool.reset()
         await until(lambda: pool.state == "ready")
         assert starts(tmp_path) == 6
@@ -175,7 +183,9 @@ async def test_a_trial_that_holds_closes_the_breaker(hive, tmp_path: Path) -> No
         await until(lambda: pool.state == "ready")
         assert only(pool).history.breaker_state is BreakerState.HALF_OPEN
         assert pool.trial.locked()
+        assert sample(pool, "skep_breaker_state") == 1
         await until(lambda: only(pool).history.breaker_state is BreakerState.CLOSED)
+        assert sample(pool, "skep_breaker_state") == 0
         assert not pool.trial.locked()
 
 
@@ -203,6 +213,7 @@ async def test_a_storm_holds_at_once(hive, tmp_path: Path) -> None:
         await until(lambda: only(pool) and only(pool).state is ReplicaState.HELD)
         assert pool.judging.verdicts[-1].verdict["is_storm"]
         assert starts(tmp_path) == 7
+        assert sample(pool, "skep_storm_total") == 1
 
 
 async def test_a_device_error_takes_the_siblings_out_too(hive, tmp_path: Path) -> None:
@@ -218,6 +229,7 @@ async def test_a_device_error_takes_the_siblings_out_too(hive, tmp_path: Path) -
         assert before.isdisjoint(one.running.process.pid for one in pool.replicas.values())
         reasons = {one.replica_id: one.verdict["reason"] for one in list(pool.judging.verdicts)[:2]}
         assert list(reasons.values()) == ["device_error", "device_error"]
+        assert sample(pool, "skep_driver_reset_total") == 2
 
 
 async def test_nothing_is_left_when_the_hive_leaves(hive, tmp_path: Path) -> None:

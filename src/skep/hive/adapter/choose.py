@@ -3,7 +3,7 @@
 import aiohttp
 
 from skep.hive.adapter.base import EngineAdapter, probe_limit_s
-from skep.hive.adapter.foreign import ForeignAdapter, command_argv, llama_server_argv, vllm_argv
+from skep.hive.adapter.foreign import ForeignAdapter, command_argv, llama_server_argv, vllm_argv, with_more
 from skep.hive.adapter.skep import SkepAdapter
 from skep.spec.engine import EngineKind, EngineSpec
 
@@ -17,8 +17,8 @@ def adapter_for(
         case EngineKind.SKEP:
             return SkepAdapter(client, probe_s=probe_s)
         case EngineKind.LLAMA_SERVER:
-            return ForeignAdapter(client, llama_server_argv, probe_s=probe_s)
+            return ForeignAdapter(client, with_more(llama_server_argv, engine.argv), probe_s=probe_s)
         case EngineKind.VLLM:
-            return ForeignAdapter(client, vllm_argv, probe_s=probe_s)
+            return ForeignAdapter(client, with_more(vllm_argv, engine.argv), probe_s=probe_s)
         case EngineKind.COMMAND:
             return ForeignAdapter(client, command_argv(engine.argv, program), probe_s=probe_s)

@@ -90,6 +90,11 @@ class ForeignAdapter:
         return load_of(body.decode("utf-8", "replace"), slots=endpoint.slots) if status == _OK else None
 
 
+def with_more(argv: Argv, more: Sequence[str]) -> Argv:
+    """Return a command line that ends in the arguments of the engine's declaration."""
+    return lambda order: [*argv(order), *more]
+
+
 def llama_server_argv(order: Order) -> list[str]:
     """Return the command line of llama.cpp's own server."""
     pool = order.pool

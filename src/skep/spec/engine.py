@@ -35,7 +35,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One `[[engine]]` of skep.toml.
 
     `package` is a pip requirement (`vllm==0.11.0`); `repo`, `ref` and `flags` (CMake options) belong to `source`;
-    `url` and `sha256` to `binary`; `argv` is what starts a `command` engine, with `{port}`, `{model}` and `{name}`.
+    `url` and `sha256` to `binary`; `argv` is what starts a `command` engine, with `{port}`, `{model}` and `{name}`, and
+    what `llama-server` and `vllm` are given beyond what the pool says.
     `program` is the executable's name, looked up on PATH, in the package, the archive or the build.
     """
 
@@ -88,6 +89,8 @@ def violations(engine: EngineSpec) -> list[str]:
     found += [f"way {engine.way!s} needs {name}" for name in _NEEDS[engine.way] if not getattr(engine, name)]
     if engine.kind is EngineKind.COMMAND and not engine.argv:
         found.append("kind command needs argv")
+    if engine.kind is EngineKind.SKEP and engine.argv:
+        found.append("kind skep takes no argv: its pool says it all")
     if engine.sha256 and not _SHA256.fullmatch(engine.sha256):
         found.append("sha256 must be 64 lower-case hex digits")
     if engine.url and not engine.url.startswith(

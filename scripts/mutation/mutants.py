@@ -11,6 +11,7 @@ _FILES = {
     "backoff": ("restart", "restart_edges"),
     "breaker": ("restart", "restart_edges"),
     "storm": ("restart", "restart_edges"),
+    "restart": ("restart", "restart_edges"),
     "fit": ("fit", "fit_terms"),
 }
 POLICIES = (

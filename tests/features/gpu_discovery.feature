@@ -1,3 +1,4 @@
+@fake_devices
 Feature: GPU discovery
   A pool runs on the devices of its mask, and nowhere else.
 

@@ -18,7 +18,12 @@ def prove(
     run_id: Annotated[str, typer.Option(help="Name the bundle. [SKEP_RUN_ID]")] = "",
     out: Annotated[str, typer.Option(help="Where bundles go.")] = ".proof_bundle",
     url: Annotated[str, typer.Option(help="Use the hive at this URL instead of starting one.")] = "",
-    level: Annotated[str, typer.Option(help="scripted, loopback, netns, container, vm or ssh.")] = "",
+    level: Annotated[
+        str,
+        typer.Option(
+            help="scripted, loopback, netns, container, vm or ssh; several with commas are compared."
+        ),
+    ] = "",
     backend: Annotated[str, typer.Option(help="The workers' backend: fake or llama.")] = "",
     devices: Annotated[str, typer.Option(help="The workers' devices: fake or real.")] = "",
     processes: Annotated[str, typer.Option("-n", help="Run in this many processes (or auto).")] = "",

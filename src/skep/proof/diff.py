@@ -1,4 +1,4 @@
-"""What changed between two runs: scenarios that came, went, broke, were mended, or became slower."""
+"""What changed between two runs, and where runs of one tree at several levels disagree."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,3 +47,29 @@ def _compare(old: ScenarioRecord, new: ScenarioRecord) -> list[Change]:
 
 def _by_id(view: BundleView) -> Mapping[str, ScenarioRecord]:
     return {record.id: record for record in view.scenarios}
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One scenario that passes at some levels and fails at others. `statuses` are by level, skips among them."""
+
+    scenario: str
+    name: str
+    statuses: Mapping[str, str]
+
+
+def disagreements(views: Mapping[str, BundleView]) -> list[Disagreement]:
+    """Return where runs, by their levels, disagree. A level at which a scenario was skipped has no opinion."""
+    found = []
+    records = {level: _by_id(view) for level, view in views.items()}
+    for key in sorted({key for each in records.values() for key in each}):
+        present = {level: each[key] for level, each in records.items() if key in each}
+        opinions = {
+            record.status is Status.PASSED
+            for record in present.values()
+            if record.status is not Status.SKIPPED
+        }
+        if len(opinions) > 1:
+            name = next(iter(present.values())).name
+            found.append(Disagreement(key, name, {level: record.status for level, record in present.items()}))
+    return found

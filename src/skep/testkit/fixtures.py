@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
+from skep.errors import InvalidInput
 from skep.process.guard import Guard
 from skep.runtime.models import TINY
 from skep.testkit.bdd.session import RECORDING, BddPlugin
+from skep.testkit.faults.undone import Faults
 from skep.testkit.fleet.daemon import Daemon
 from skep.testkit.fleet.hub import FakeHub
 from skep.testkit.fleet.lab import Lab
 from skep.testkit.harness.worker import WorkerHarness
 from skep.testkit.ledger.snapshot import Snapshot, take
+from skep.testkit.levels import CAPABILITIES, DEFAULT_LEVEL, host_lab, missing
+from skep.testkit.machine import machine_devices
 from skep.testkit.world import World
 
 
@@ -58,7 +62,15 @@ def lab(
     request: pytest.FixtureRequest, tmp_path: Path, log_folder: Path, fake_hub: FakeHub, process_guard: Guard
 ) -> Iterator[Lab]:
     """A place for hives and queens; whatever they leave running is ended."""
-    place = Lab(tmp_path, logs=log_folder, hub=fake_hub, guard=process_guard)
+    option = request.config.getoption
+    place = Lab(
+        tmp_path,
+        logs=log_folder,
+        hub=fake_hub,
+        guard=process_guard,
+        backend=option("skep_backend") or "fake",
+        has_real_devices=option("skep_devices") == "real",
+    )
     yield place
     try:
         place.close()
@@ -72,9 +84,9 @@ def lab(
 
 
 @pytest.fixture
-def fake_devices(lab: Lab) -> Callable[..., None]:
+def fake_devices(world: World) -> Callable[..., None]:
     """Declare fake devices before the hive starts: `fake_devices(index, memory_bytes, temperature_c=…)`."""
-    return lab.add_device
+    return world.fake_devices().add_device
 
 
 @pytest.fixture
@@ -106,12 +118,51 @@ def fleet(lab: Lab, queen: Daemon) -> tuple[Daemon, Daemon]:
 
 @pytest.fixture
 def worker(portal: Any, log_folder: Path, request: pytest.FixtureRequest) -> Iterator[WorkerHarness]:
-    """A running worker: the fake backend, or the real one with `--skep-backend llama`."""
+    """A running worker on the run's backend; with `--devices real` on the first accelerator that is here, else on the CPU."""
     backend = request.config.getoption("skep_backend") or "fake"
     model = "fake:demo?token_delay_ms=3" if backend == "fake" else str(TINY)
-    found = portal.call(WorkerHarness.start(model, backend=backend, log_dir=log_folder))
+    if backend == "llama" and (reason := missing("llama")):
+        pytest.skip(reason)
+    wants_real = request.config.getoption("skep_devices") == "real"
+    devices = next((each for each in machine_devices() if wants_real and each != "cpu"), "cpu")
+    found = portal.call(WorkerHarness.start(model, devices, backend=backend, log_dir=log_folder))
     yield found
     portal.call(found.aclose())
+
+
+@pytest.fixture
+def faults(seed: int, portal: Any) -> Iterator[Faults]:
+    """Faults drawn from this test's seed, undone at its end: `kill`, `hang`, `starve`, `proxy`."""
+    with Faults(seed, portal) as found:
+        yield found
+
+
+@pytest.fixture
+def hosts(request: pytest.FixtureRequest, portal: Any, tmp_path: Path) -> Iterator[Any]:
+    """Three hosts with SSH servers, at the level that the run asks for: loopback by default."""
+    level = request.config.getoption("skep_level") or DEFAULT_LEVEL
+    if reason := missing(level) if level in CAPABILITIES else "":
+        pytest.skip(reason)
+    if recording := request.node.stash.get(RECORDING, None):
+        recording.level = level
+    try:
+        lab = host_lab(level, tmp_path / "hosts")
+    except InvalidInput as error:
+        pytest.skip(str(error))
+    portal.call(lab.__aenter__())
+    try:
+        yield lab
+    finally:
+        portal.call(lab.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def kube() -> Iterator[Any]:
+    """A Kubernetes API server on loopback."""
+    from skep.testkit.kube import FakeKubeApi
+
+    with FakeKubeApi() as api:
+        yield api
 
 
 @pytest.fixture

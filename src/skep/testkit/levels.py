@@ -7,18 +7,27 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from skep.errors import InvalidInput
 
 LEVELS = ("scripted", "loopback", "netns", "container", "vm", "ssh")
+DEFAULT_LEVEL = "loopback"
 LEVEL_PREFIX = "level."
+FAKE_DEVICES = "fake_devices"
 PROBE_S = 5
 
 
-def skip_reason(tags: Iterable[str], *, level: str = "") -> str:
+def skip_reason(tags: Iterable[str], *, level: str = "", devices: str = "") -> str:
     """Say why a scenario with these tags cannot run here; empty when it can.
 
     `@level.netns` declares a level: with any, the scenario runs only at those. Without, it runs at each.
+    `@fake_devices` says that a scenario names devices that only the fakes have.
     """
     tags = list(tags)
+    if devices == "real" and FAKE_DEVICES in tags:
+        return "it names fake devices, and this run is on real ones (--devices real)"
     declared = [tag.removeprefix(LEVEL_PREFIX) for tag in tags if tag.startswith(LEVEL_PREFIX)]
     if level and declared and level not in declared:
         return f"it declares the level {' or '.join(declared)}, and this run is at {level}"
@@ -26,6 +35,25 @@ def skip_reason(tags: Iterable[str], *, level: str = "") -> str:
     if level in CAPABILITIES and (not declared or level in declared):
         needed.append(level)
     return next((reason for name in needed if (reason := missing(name))), "")
+
+
+def host_lab(level: str, folder: Path, *, hosts: int = 3) -> Any:
+    """Return a lab of hosts at a level, not yet entered. Raises: InvalidInput where no lab makes that level."""
+    if level == "loopback":
+        from skep.testkit.hosts.loopback import LoopbackLab
+
+        return LoopbackLab(folder, hosts=hosts)
+    if level == "netns":
+        from skep.testkit.hosts.netns import NetnsLab
+
+        return NetnsLab(folder, hosts=hosts)
+    if level == "container":
+        from skep.testkit.hosts.container import IMAGE_CACHE, ContainerLab
+
+        return ContainerLab(folder, hosts=hosts, cache=IMAGE_CACHE)
+    raise InvalidInput(
+        f"no lab makes hosts at the level {level}: take loopback, netns or container", level=level
+    )
 
 
 @functools.cache

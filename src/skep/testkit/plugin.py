@@ -68,3 +68,4 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.pluginmanager.register(BddPlugin(config), "skep-bdd")
         config.pluginmanager.import_plugin("skep.testkit.fixtures")
+        config.pluginmanager.import_plugin("skep.testkit.harness.plugin")

@@ -9,18 +9,24 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from skep.errors import InvalidConfig
+from skep.proof.diff import disagreements
+from skep.proof.identity import new_run_id
 from skep.proof.reading import read_bundle
+from skep.proof.records import Kind
+from skep.testkit.levels import LEVELS
 
 _PR_SET_PDEATHSIG = 1
 OUT = ".proof_bundle"
 FEATURE_FOLDERS = ("tests/features", "features")
 _FEATURE_NAMES = ("SKEP_FEATURE_PATH", "LLORCH_BDD_FEATURE_PATH")
 _RUN_ID_NAMES = ("SKEP_RUN_ID", "LLORCH_RUN_ID")
+BACKENDS, DEVICES = ("fake", "llama"), ("fake", "real")
 _EXIT = {0: 0, 1: 1, 2: 130, 3: 1, 4: 2, 5: 1}
 """pytest's exit codes as ours: nothing collected proves nothing, and so did not succeed."""
 
@@ -48,8 +54,29 @@ class ProveOptions:
 
 
 def prove(options: ProveOptions) -> int:
-    """Run the features; return the command's exit code. Raises: InvalidConfig, BundleNotFound."""
-    argv = [sys.executable, "-m", "pytest", *arguments(resolved(options))]
+    """Run the features; return the command's exit code. Raises: InvalidConfig, BundleNotFound.
+
+    Several levels, with commas between them, are one run each, and a scenario on which they disagree is a failure.
+    """
+    options = resolved(options)
+    levels = options.level.split(",")
+    if len(levels) == 1 or options.is_dry:
+        return _run(replace(options, level=levels[0]))
+    base = options.run_id or new_run_id(at=time.time(), salt=str(os.getpid()))
+    runs = {level: f"{base}-{level}" for level in levels}
+    codes = [_run(replace(options, level=level, run_id=run_id)) for level, run_id in runs.items()]
+    views = {level: read_bundle(Path(options.out) / Kind.BDD / run_id) for level, run_id in runs.items()}
+    found = disagreements(views)
+    for each in found:
+        told = ", ".join(f"{level} {status}" for level, status in each.statuses.items())
+        print(f"the levels disagree: {each.name} ({each.scenario}): {told}")  # noqa: T201 - the command's result
+    if not found:
+        print(f"the levels {', '.join(levels)} agree")  # noqa: T201 - the command's result
+    return max(*codes, 1 if found else 0)
+
+
+def _run(options: ProveOptions) -> int:
+    argv = [sys.executable, "-m", "pytest", *arguments(options)]
     # In a process of its own: pytest can rewrite the assertions of our steps only where skep is not imported yet.
     with subprocess.Popen(argv, preexec_fn=_die_with_parent) as process:  # noqa: PLW1509 - one prctl, no threads here
         while True:
@@ -68,6 +95,10 @@ def resolved(options: ProveOptions, environment: Mapping[str, str] | None = None
     env = os.environ if environment is None else environment
     if options.replay:
         options = _replaying(options)
+    for level in filter(None, options.level.split(",")):
+        _check("--level", level, LEVELS)
+    _check("--backend", options.backend, BACKENDS)
+    _check("--devices", options.devices, DEVICES)
     feature = options.feature or next((env[name] for name in _FEATURE_NAMES if env.get(name)), "")
     return replace(
         options,
@@ -75,6 +106,11 @@ def resolved(options: ProveOptions, environment: Mapping[str, str] | None = None
         feature=feature,
         run_id=options.run_id or next((env[name] for name in _RUN_ID_NAMES if env.get(name)), ""),
     )
+
+
+def _check(option: str, value: str, known: Sequence[str]) -> None:
+    if value and value not in known:
+        raise InvalidConfig(f"{option} {value} is not known: take {', '.join(known)}")
 
 
 def arguments(options: ProveOptions) -> list[str]:

@@ -39,6 +39,13 @@ class World:
             pytest.skip("needs its own hive, and this run was given one by --url")
         return self.lab
 
+    def fake_devices(self) -> Lab:
+        """Return the lab; skip where the run is on real devices, which nobody can script."""
+        lab = self.own()
+        if lab.has_real_devices:
+            pytest.skip("scripts a fake device, and this run is on real ones (--devices real)")
+        return lab
+
     def running_hive(self) -> Daemon:
         """Return the hive that we started."""
         self.own()
@@ -63,8 +70,13 @@ class World:
         return self.ask(f"/v2/pools/{pool_id}/{verb}", body if body is not None else {}, method="POST")
 
     def declare(self, pool_id: str, model: str, **fields: Any) -> Response:
-        """Declare a pool; on the fake backend unless told otherwise."""
-        spec = {"id": pool_id, "model": model, "backend": "fake", "devices": "0", **fields}
+        """Declare a pool on the run's backend and devices; skip where it cannot be, for its model is a script."""
+        lab = self.lab
+        if lab.backend != "fake" and lab.models.get(model, model).startswith("fake:"):
+            pytest.skip(
+                f"the model {model} is a script of the fake backend, and this run is on {lab.backend}"
+            )
+        spec = {"id": pool_id, "model": model, "backend": lab.backend, "devices": lab.mask, **fields}
         self.marks.setdefault(pool_id, 0)
         return self.ask("/v2/pools", {"pool": spec, "preload": False}, method="POST")
 

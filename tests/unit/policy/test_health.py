@@ -36,6 +36,7 @@ def test_three_misses_in_a_row_are_one_crash_and_an_answer_forgives_two() -> Non
         (Ending(exit_code=1, error_code="insufficient_memory"), CrashReason.OUT_OF_MEMORY),
         (Ending(exit_code=1, error_code="device_out_of_memory"), CrashReason.OUT_OF_MEMORY),
         (Ending(exit_code=1, error_code="device_missing"), CrashReason.DEVICE_ERROR),
+        (Ending(exit_code=1, error_code="device_error"), CrashReason.DEVICE_ERROR),
         (Ending(exit_code=1, log_tail="CUDA error: an illegal memory access"), CrashReason.DEVICE_ERROR),
         (Ending(exit_code=1, log_tail="CUDA error: out of memory"), CrashReason.OUT_OF_MEMORY),
         (Ending(signal=6, log_tail="ggml_cuda: device-side assert triggered"), CrashReason.DEVICE_ERROR),

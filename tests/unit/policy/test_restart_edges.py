@@ -1,10 +1,12 @@
 """The very edges of backoff, breaker and storm: a mutation run found that days of simulation step over them."""
 
+import msgspec
 import pytest
 
-from skep.policy import backoff, breaker
+from skep.policy import backoff, breaker, restart
 from skep.policy.backoff import BackoffLimits
 from skep.policy.breaker import Breaker, BreakerLimits, BreakerState
+from skep.policy.restart import Crash, CrashReason, History
 from skep.policy.storm import Storm, is_storm, restarted
 
 
@@ -42,3 +44,38 @@ def test_a_restart_leaves_the_window_when_it_is_exactly_as_old() -> None:
     assert restarted(Storm(restarts_s=(0.0, 0.1)), now_s=60.0).restarts_s == (0.1, 60.0)
     assert not is_storm(Storm(restarts_s=(0.0,) * 11), now_s=60.0)
     assert is_storm(Storm(restarts_s=(0.1,) * 11), now_s=60.0)
+
+
+def crashed(history: History, reason: CrashReason = CrashReason.OUT_OF_MEMORY, **facts) -> restart.Outcome:
+    return restart.crashed(
+        history, Storm(), Crash(**{"reason": reason, "ready_s": 0.0, "now_s": 1000.0, **facts})
+    )
+
+
+def test_a_restart_is_due_when_its_delay_is_over() -> None:
+    verdict = crashed(History()).verdict
+    assert (verdict.delay_s, verdict.not_before_s) == (1.0, 1001.0)
+
+
+def test_a_stable_time_or_another_crash_ends_a_row_of_running_out_of_memory() -> None:
+    worn = History(out_of_memory=2)
+    assert crashed(worn).history.out_of_memory == 3
+    assert crashed(worn, ready_s=300.0).history.out_of_memory == 1
+    assert crashed(worn, CrashReason.SIGNAL).history.out_of_memory == 0
+    assert restart.ran(worn, ready_s=300.0) == History()
+
+
+def test_the_reason_names_the_breaker_that_is_open_and_no_other() -> None:
+    held = crashed(History(device_breaker=Breaker(failures=4)), CrashReason.DEVICE_ERROR).verdict
+    assert "the device breaker is open" in held.because
+    assert "; the breaker is open" not in held.because
+    other = crashed(History(breaker=Breaker(failures=4)), CrashReason.SIGNAL).verdict
+    assert "; the breaker is open" in other.because
+    assert "device breaker" not in other.because
+
+
+def test_a_verdict_that_is_read_back_without_them_knows_of_no_storm_and_no_shortage() -> None:
+    told = msgspec.to_builtins(crashed(History(), CrashReason.SIGNAL).verdict)
+    del told["is_storm"], told["is_out_of_memory_repeated"]
+    verdict = msgspec.convert(told, restart.Verdict)
+    assert (verdict.is_storm, verdict.is_out_of_memory_repeated) == (False, False)

@@ -24,6 +24,7 @@ from skep.testkit.bdd.requirements import Requirements, read_requirements
 from skep.testkit.bdd.running import StepRunner
 from skep.testkit.ledger.record import resource_record
 from skep.testkit.levels import skip_reason
+from skep.testkit.machine import machine_devices, tested_subjects
 
 PROPERTY, LEAK_PROPERTY = "skep.scenario", "skep.leak"
 RECORDING: pytest.StashKey[Recording] = pytest.StashKey()
@@ -148,7 +149,7 @@ class BddPlugin:
         item.stash[RECORDING] = recording
         if self.journals is not None:
             self.journals.seed(bound.id, seed)
-        reason = skip_reason(bound.tags, level=level)
+        reason = skip_reason(bound.tags, level=level, devices=self.config.getoption("skep_devices") or "")
         if reason:
             pytest.skip(reason)
 
@@ -283,6 +284,8 @@ class BddPlugin:
                 "paths": "\n".join(str(arg) for arg in self.config.args),
             },
             level=option("skep_level") or "",
+            devices=machine_devices(),
+            subjects=tested_subjects(),
             requirements=self.requirements.texts if self.requirements else {},
             replay_of=Path(option("skep_replay")).name if option("skep_replay") else "",
             tree=self.root,

@@ -24,8 +24,18 @@ DOWNLOAD_S = 0.4
 class Lab:
     """Collects a configuration, starts daemons from it, and ends whatever carries its mark."""
 
-    def __init__(self, folder: Path, *, logs: Path, hub: FakeHub, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        logs: Path,
+        hub: FakeHub,
+        guard: Guard | None = None,
+        backend: str = "fake",
+        has_real_devices: bool = False,
+    ) -> None:
         self.folder, self.logs, self.hub, self.guard = folder, logs, hub, guard
+        self.backend, self.has_real_devices = backend, has_real_devices
         self.mark = secrets.token_hex(8)
         self.runtime = folder / "run"
         self.settings: dict[str, Any] = {
@@ -40,8 +50,15 @@ class Lab:
         self.pools: list[dict[str, Any]] = []
         self.devices: list[dict[str, Any]] = []
         self.daemons: list[Daemon] = []
-        for index in range(2):
+        for index in () if has_real_devices else range(2):
             self.add_device(index, DEVICE_BYTES)
+
+    @property
+    def mask(self) -> str:
+        """The device mask of pools that do not care: a real backend cannot run on a fake device."""
+        if self.has_real_devices:
+            return "auto"
+        return "0" if self.backend == "fake" else "cpu"
 
     def add_device(self, index: int, memory_bytes: int, **facts: Any) -> None:
         """Declare a fake device, in place of one with the same index."""

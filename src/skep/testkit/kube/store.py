@@ -5,16 +5,16 @@ conventions of Kubernetes: optimistic concurrency, generations, finalizers, owne
 Unlike a cluster it has no kubelet, so a deleted pod is gone at once unless a finalizer holds it.
 """
 
-import base64
 import copy
-import json
 import threading
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any
 
+from skep.testkit.kube.history import HISTORY_MAX, Change, History, KubeObject
 from skep.testkit.kube.names import check_body, generate_name
+from skep.testkit.kube.paging import Page, page_of, parse_token, sort_key
 from skep.testkit.kube.patches import apply_patch
 from skep.testkit.kube.resources import Resource
 from skep.testkit.kube.selectors import matches_fields, matches_labels
@@ -28,30 +28,9 @@ from skep.testkit.kube.status import (
     not_found,
 )
 
-HISTORY_MAX: Final = 5000
-"""Changes that a watch can resume from; older ones are compacted away (410)."""
 Key = tuple[str, str, str, str]
 """Group, plural, namespace ("" at cluster scope), name."""
-KubeObject = dict[str, Any]
 Validator = Callable[[KubeObject], tuple[str, str] | None]
-
-
-class Change(NamedTuple):
-    """One change: `before` is None for a creation, `after` None for a deletion."""
-
-    version: int
-    resource: Resource
-    before: KubeObject | None
-    after: KubeObject | None
-
-
-class Page(NamedTuple):
-    """A part of a list, the version it is of, and where to go on (empty at the end)."""
-
-    items: list[KubeObject]
-    version: int
-    next_token: str
-    remaining: int
 
 
 class KubeStore:
@@ -60,17 +39,14 @@ class KubeStore:
     def __init__(self, history_max: int = HISTORY_MAX) -> None:
         self._lock = threading.RLock()
         self._objects: dict[Key, tuple[Resource, KubeObject]] = {}
-        self._history: list[Change] = []
-        self._history_max = history_max
-        self._compacted = 0
-        self._version = 1
+        self._history = History(history_max)
         self._listeners: list[Callable[[], object]] = []
         self._validators: dict[str, Validator] = {}
 
     @property
     def version(self) -> int:
         """The newest resource version."""
-        return self._version
+        return self._history.version
 
     def validate_with(self, resource: Resource, validator: Validator) -> None:
         """Check every object of a resource; a validator returns (field, why) where it objects."""
@@ -96,7 +72,7 @@ class KubeStore:
             if metadata.get("resourceVersion"):
                 raise bad_request("resourceVersion should not be set on objects to be created")
             if not metadata.get("name"):
-                metadata["name"] = generate_name(metadata["generateName"], self._version)
+                metadata["name"] = generate_name(metadata["generateName"], self.version)
             name = metadata["name"]
             if resource.is_namespaced:
                 if ("", "namespaces", "", namespace) not in self._objects:
@@ -190,33 +166,25 @@ class KubeStore:
     ) -> Page:
         """Return a page of a list; every page of one list is of the same version."""
         with self._lock:
-            version, after = _parse_token(token) if token else (self._version, ("", ""))
-            if version < self._compacted:
+            version, after = parse_token(token) if token else (self.version, ("", ""))
+            if version < self._history.compacted:
                 raise expired(
                     "The provided continue parameter is too old to display a consistent list result."
                 )
             found = [
                 one for one in self._as_of(version, resource) if is_selected(one, namespace, labels, fields)
             ]
-            rest = sorted((one for one in found if _sort_key(one) > after), key=_sort_key)
-            page = rest[:limit] if limit else rest
-            more = len(rest) - len(page)
-            next_token = _make_token(version, _sort_key(page[-1])) if more else ""
-            return Page(copy.deepcopy(page), version, next_token, more)
+            return page_of(found, version, after, limit)
 
     def changes_since(self, version: int, resource: Resource) -> list[Change]:
         """Return what changed after a version. Raises: ApiError (410) where the history does not reach back."""
         with self._lock:
-            if version < self._compacted:
-                raise expired(f"too old resource version: {version} ({self._compacted})")
-            return [one for one in self._history if one.version > version and one.resource == resource]
+            return self._history.since(version, resource)
 
     def compact(self) -> None:
         """Forget the history, as etcd's compaction does: older versions answer 410 from now on."""
         with self._lock:
-            self._version += 1
-            self._history.clear()
-            self._compacted = self._version
+            self._history.compact()
 
     def _update(
         self, resource: Resource, found: KubeObject, body: KubeObject, subresource: str
@@ -260,20 +228,18 @@ class KubeStore:
         return self._commit(resource, found, made)
 
     def _commit(self, resource: Resource, before: KubeObject | None, after: KubeObject) -> KubeObject:
-        self._version += 1
-        after["metadata"]["resourceVersion"] = str(self._version)
+        after["metadata"]["resourceVersion"] = str(self._history.advance())
         metadata = after["metadata"]
         self._objects[_key(resource, metadata.get("namespace", ""), metadata["name"])] = (resource, after)
-        self._remember(Change(self._version, resource, before, after))
+        self._remember(resource, before, after)
         return copy.deepcopy(after)
 
     def _remove(self, resource: Resource, found: KubeObject) -> KubeObject:
-        self._version += 1
         metadata = found["metadata"]
         del self._objects[_key(resource, metadata.get("namespace", ""), metadata["name"])]
         last = copy.deepcopy(found)
-        last["metadata"]["resourceVersion"] = str(self._version)
-        self._remember(Change(self._version, resource, last, None))
+        last["metadata"]["resourceVersion"] = str(self._history.advance())
+        self._remember(resource, last, None)
         self._collect(metadata["uid"], metadata["name"] if resource.kind == "Namespace" else None)
         return copy.deepcopy(last)
 
@@ -291,12 +257,8 @@ class KubeStore:
             ) in self._objects:
                 self._remove(resource, one)
 
-    def _remember(self, change: Change) -> None:
-        self._history.append(change)
-        if len(self._history) > self._history_max:
-            dropped = self._history[: -self._history_max]
-            del self._history[: -self._history_max]
-            self._compacted = dropped[-1].version
+    def _remember(self, resource: Resource, before: KubeObject | None, after: KubeObject | None) -> None:
+        self._history.remember(resource, before, after)
         for listener in tuple(self._listeners):
             listener()
 
@@ -313,18 +275,8 @@ class KubeStore:
             raise invalid(resource, made["metadata"].get("name", ""), *objection)
 
     def _as_of(self, version: int, resource: Resource) -> Iterable[KubeObject]:
-        state = {_sort_key(one): one for kind, one in self._objects.values() if kind == resource}
-        for change in reversed(self._history):
-            if change.version <= version:
-                break
-            if change.resource != resource:
-                continue
-            key = _sort_key(change.after or change.before or {})
-            if change.before is None:
-                state.pop(key, None)
-            else:
-                state[key] = change.before
-        return state.values()
+        state = {sort_key(one): one for kind, one in self._objects.values() if kind == resource}
+        return self._history.undone(state, version, resource).values()
 
 
 def is_selected(one: KubeObject, namespace: str, labels: str, fields: str) -> bool:
@@ -339,22 +291,6 @@ def is_selected(one: KubeObject, namespace: str, labels: str, fields: str) -> bo
 
 def _key(resource: Resource, namespace: str, name: str) -> Key:
     return (resource.group, resource.plural, namespace if resource.is_namespaced else "", name)
-
-
-def _sort_key(one: KubeObject) -> tuple[str, str]:
-    return (one["metadata"].get("namespace", ""), one["metadata"]["name"])
-
-
-def _make_token(version: int, after: tuple[str, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([version, *after]).encode()).decode()
-
-
-def _parse_token(token: str) -> tuple[int, tuple[str, str]]:
-    try:
-        version, namespace, name = json.loads(base64.urlsafe_b64decode(token))
-        return int(version), (str(namespace), str(name))
-    except (ValueError, TypeError) as error:
-        raise bad_request(f"continue key is not valid: {error}") from error
 
 
 def _now() -> str:

@@ -9,9 +9,10 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
+from skep.testkit.kube.history import Change
 from skep.testkit.kube.resources import Resource
 from skep.testkit.kube.status import ApiError
-from skep.testkit.kube.store import Change, KubeStore, is_selected
+from skep.testkit.kube.store import KubeStore, is_selected
 
 
 class WatchRequest(NamedTuple):

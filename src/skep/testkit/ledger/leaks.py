@@ -6,6 +6,7 @@ import re
 import time
 from pathlib import Path
 
+from skep.testkit.ledger.device import leaked_bytes
 from skep.testkit.ledger.snapshot import Snapshot, listening_port, take
 
 SETTLE_S = 2.0
@@ -48,6 +49,8 @@ def describe(leaked: Snapshot) -> list[str]:
         lines.append(f"fd {number} ({target})" if port is None else f"port {port} (fd {number})")
     lines += [f"thread {each.name!r}" for each in sorted(leaked.threads, key=lambda each: each.name)]
     lines += [f"temporary file {name}" for name in sorted(leaked.files)]
+    if leaked.device_bytes:
+        lines.append(f"device memory {leaked.device_bytes / (1 << 20):.0f} MiB")
     return lines
 
 
@@ -58,6 +61,7 @@ def _suspects(before: Snapshot, exempt: Snapshot) -> Snapshot:
         fds=frozenset(each for each in found.fds if not _FDS_KEPT.fullmatch(each[1])),
         threads=frozenset(each for each in found.threads if not each.name.startswith(_THREADS_KEPT)),
         files=frozenset(name for name in found.files if not _FILES_KEPT.fullmatch(name)),
+        device_bytes=leaked_bytes(found.device_bytes, is_first_use=before.device_bytes == 0),
     )
 
 

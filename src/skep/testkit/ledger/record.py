@@ -3,6 +3,7 @@
 import time
 
 from skep.proof.records import ResourceRecord
+from skep.testkit.ledger.device import used_bytes
 from skep.testkit.ledger.snapshot import listening_port, rss_bytes, take
 
 
@@ -20,4 +21,5 @@ def resource_record(scenario: str, phase: str) -> ResourceRecord:
         ports=ports,
         children=len(held.children),
         temporary_files=len(held.files),
+        device_memory_bytes=used_bytes(),
     )

@@ -1,4 +1,4 @@
-"""What this process holds: children, file descriptors, threads, temporary files. Fast enough for every test."""
+"""What this process holds: children, file descriptors, threads, temporary files, device memory. Fast enough for every test."""
 
 import os
 import socket
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skep.process.identity import read_stat
+from skep.testkit.ledger.device import own_bytes
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -22,6 +23,7 @@ class Snapshot:
     fds: frozenset[tuple[int, str]]
     threads: frozenset[threading.Thread]
     files: frozenset[str]
+    device_bytes: int = 0
 
     def leaked_since(self, before: "Snapshot") -> "Snapshot":
         """What is here and was not there before."""
@@ -30,6 +32,7 @@ class Snapshot:
             fds=self.fds - before.fds,
             threads=frozenset(each for each in self.threads - before.threads if each.is_alive()),
             files=self.files - before.files,
+            device_bytes=max(0, self.device_bytes - before.device_bytes),
         )
 
     def with_also(self, more: "Snapshot") -> "Snapshot":
@@ -39,12 +42,13 @@ class Snapshot:
             fds=self.fds | more.fds,
             threads=self.threads | more.threads,
             files=self.files | more.files,
+            device_bytes=self.device_bytes + more.device_bytes,
         )
 
     @property
     def is_empty(self) -> bool:
         """Nothing at all."""
-        return not (self.children or self.fds or self.threads or self.files)
+        return not (self.children or self.fds or self.threads or self.files or self.device_bytes)
 
 
 NOTHING = Snapshot(frozenset(), frozenset(), frozenset(), frozenset())
@@ -57,6 +61,7 @@ def take() -> Snapshot:
         fds=frozenset(_descriptors()),
         threads=frozenset(threading.enumerate()),
         files=frozenset(os.listdir(tempfile.gettempdir())),  # noqa: PTH208 - names alone, and fast
+        device_bytes=own_bytes() or 0,
     )
 
 

@@ -87,15 +87,6 @@ def arena(tmp_path: Path) -> Iterator[Arena]:
         yield Arena(tmp_path, resources)
 
 
-@pytest.fixture
-def kube() -> "Iterator[FakeKubeApi]":
-    """A Kubernetes API server on loopback."""
-    from skep.testkit.kube import FakeKubeApi
-
-    with FakeKubeApi() as api:
-        yield api
-
-
 @given(parsers.parse('a trace of {count:d} pods of "{cpu}" CPU'))
 def _trace(arena: Arena, count: int, cpu: str) -> None:
     from skep.arena.trace.generate import WorkloadPlan, trace_of

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import stat
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,6 @@ from pytest_bdd import given, parsers, then, when
 from skep.rollout.plan import Options
 from skep.rollout.report import HostReport, SyncReport
 from skep.spec.host import HiveHost, Install, LocalInstall, ReleaseInstall, WorkerDecl
-from skep.testkit.hosts.container import IMAGE_CACHE, ContainerLab
-from skep.testkit.hosts.loopback import LoopbackLab
-from skep.testkit.hosts.netns import NetnsLab
-from skep.testkit.portal import Portal
 from skep.testkit.rollout import RolloutHarness, assert_hive_installed
 
 PROGRAM = """#!/bin/sh
@@ -80,20 +75,9 @@ class Rollout:
 
 
 @pytest.fixture
-def rollout(request: pytest.FixtureRequest, portal: Portal, tmp_path: Path) -> Iterator[Rollout]:
-    """Hosts at the level that the run asks for, loopback by default."""
-    level = request.config.getoption("--skep-level", default="") or "loopback"
-    folder = tmp_path / "hosts"
-    makers: dict[str, Callable[[], Any]] = {
-        "netns": lambda: NetnsLab(folder, hosts=3),
-        "container": lambda: ContainerLab(folder, hosts=3, cache=IMAGE_CACHE),
-    }
-    lab = makers.get(level, lambda: LoopbackLab(folder, hosts=3))()
-    portal.call(lab.__aenter__())
-    try:
-        yield Rollout(lab, tmp_path)
-    finally:
-        portal.call(lab.__aexit__(None, None, None))
+def rollout(hosts: Any, tmp_path: Path) -> Rollout:
+    """Hosts at the level that the run asks for, and what is declared for them."""
+    return Rollout(hosts, tmp_path)
 
 
 @given(parsers.parse("{count:d} fresh host(s)"))

@@ -35,6 +35,21 @@ def test_step_then_diff_then_episode(folder: Path) -> None:
     assert "solved in 1 steps" in episode.stdout
 
 
+def test_hooks_of_the_command_run_around_every_step(folder: Path) -> None:
+    told = 'sh -c "echo $SKEP_PHASE $SKEP_SIMULATION >> told"'
+    hooks = [f"--hook={phase}={told}" for phase in ("pre_start", "post_stop")]
+    assert skep(folder, "episode", "demo.msgpack", *hooks).returncode == 0
+    told_lines = [line.split() for line in (folder / "told").read_text().splitlines()]
+    assert [phase for phase, _ in told_lines] == ["pre_start", "post_stop"] * 2
+    assert told_lines[0][1] == told_lines[1][1] != told_lines[2][1]
+    failed = skep(folder, "step", "demo.msgpack", "--hook", "pre_start=false")
+    assert failed.returncode == 1
+    assert "hook pre_start" in failed.stderr
+    wrong = skep(folder, "step", "demo.msgpack", "--hook", "before=true")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "no phase 'before'" in wrong.stderr
+
+
 def test_episode_that_is_not_solved_exits_1(folder: Path) -> None:
     found = skep(folder, "episode", "demo.msgpack", "--policy", "simple", "--steps", "3", "--json")
     assert found.returncode == 1

@@ -10,14 +10,12 @@ another runner, can watch or replace each.
 
 import contextlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-
-from skep.arena.actions import BUILT_IN, ActionInfo, ActionMask, apply_action
+from skep.arena.actions import ActionMask, apply_action
 from skep.arena.driver import Driver, SimulationSpec, StopToken
 from skep.arena.embedded_driver import EmbeddedDriver
-from skep.arena.hooks import Hook, run_hooks
+from skep.arena.hooks import run_hooks
 from skep.arena.ids import deterministic_id, simulation_name
 from skep.arena.lookahead import make_lookahead
 from skep.arena.observation import Observation, state_vector
@@ -25,18 +23,18 @@ from skep.arena.policies.base import Decision, Policy, Situation
 from skep.arena.policies.registry import make_policy
 from skep.arena.policies.simple import simple_policy
 from skep.arena.records import Records, StepRecord, update_summary, write_step_record
-from skep.arena.rewards import Reward, RewardInput, find_reward
-from skep.arena.safeguards import Safeguards
+from skep.arena.rewards import RewardInput, find_reward
 from skep.arena.scratch import save_trace
+from skep.arena.step import UNKNOWN, StepOptions, StepResult, status_of, told
 from skep.arena.trace.check import check_trace
 from skep.arena.trace.trace import Trace, read_trace
-from skep.arena.workload import Resources, WorkloadRef, find_resources
+from skep.arena.workload import WorkloadRef, find_resources
 from skep.errors import InvalidInput
-from skep.errors.arena import PolicyFailed, StepCancelled
+from skep.errors.arena import PolicyFailed
 
 RUNS, SCRATCH = "runs", ".tmp"
-STEPS_MAX: Final = 30
 __all__ = [
+    "StepOptions",
     "StepResult",
     "create_simulation",
     "delete_simulation",
@@ -49,36 +47,6 @@ __all__ = [
     "wait_fixed",
     "write_step_record",
 ]
-
-
-class StepResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that succeeded. `trace_out` is the trace for the next step; `exit_value` is 0."""
-
-    record: StepRecord
-    observation: Observation
-    resources: Resources
-    decision: Decision
-    action_info: ActionInfo
-    reward: Reward
-    trace_out: Trace
-    is_goal: bool
-    exit_value: int = 0
-
-
-class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step needs beside what it is about. `workspace` holds `runs/` and `.tmp/`; `run_id` None is derived."""
-
-    workspace: Path = Path()
-    hooks: tuple[Hook, ...] = ()
-    safeguards: Safeguards = Safeguards()
-    actions: tuple[str, ...] = BUILT_IN
-    reference: Resources | None = None
-    kind: str | None = None
-    container: str | None = None
-    steps_max: int = STEPS_MAX
-    run_id: str | None = None
-    step: int = 0
-    is_trace_saved: bool = True
 
 
 def create_simulation(driver: Driver, spec: SimulationSpec) -> str:
@@ -294,18 +262,7 @@ class _Step:
                 run_hooks("post_stop", self.options.hooks, environment)
 
     def _record(self, driver: Driver, error: BaseException | None) -> StepRecord:
-        known = {
-            "trace_out": None,
-            "observation": None,
-            "state": None,
-            "action": None,
-            "decision_reason": "",
-            "action_info": None,
-            "reward": None,
-            "reward_terms": {},
-            "sim_duration_s": None,
-            **self.known,
-        }
+        known = {**UNKNOWN, **self.known}
         if error is not None:
             known |= {"reward": None, "reward_terms": {}}
         return StepRecord(
@@ -323,20 +280,6 @@ class _Step:
             reward_name=self.reward_name,
             duration_s=self.duration_s,
             status=status_of(error),
-            error=_told(error),
+            error=told(error),
             **known,
         )
-
-
-def _told(error: BaseException | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {"type": type(error).__name__, "code": getattr(error, "code", ""), "message": str(error)}
-
-
-def status_of(error: BaseException | None) -> str:
-    """Name what became of a step: `ok`, `failed`, or `cancelled` (asked to stop, interrupted)."""
-    if error is None:
-        return "ok"
-    is_failure = isinstance(error, Exception) and not isinstance(error, StepCancelled)
-    return "failed" if is_failure else "cancelled"

@@ -1,7 +1,7 @@
 """`skep arena`: try a policy on a simulated cluster first."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import contextlib
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,36 +10,20 @@ from skep.cli.arena_bench import bench, report, sweep, train
 from skep.cli.arena_explain import explain
 from skep.cli.arena_fleet import calibrate, fleet
 from skep.cli.arena_options import (
-    BundleOption,
-    ContainerOption,
-    DeploymentOption,
-    DriverOption,
-    DurationOption,
     JsonOption,
-    KindOption,
-    KubeconfigOption,
-    NamespaceOption,
-    NodesOption,
     PolicyOption,
-    PolicyOptionsOption,
     RewardOption,
-    SeedOption,
-    TargetOption,
-    TraceArgument,
-    TraceFolderOption,
-    WorkspaceOption,
-    arena_config,
-    driver_of,
     policy_options,
     stopping,
-    subject_of,
     told_warnings,
 )
+from skep.cli.arena_subject import Subject, taking
 from skep.cli.arena_trace import trace_app
 from skep.cli.console import out, print_json
 
 if TYPE_CHECKING:
-    from skep.arena.runner import StepOptions, StepResult
+    from skep.arena.episode import EpisodeResult
+    from skep.arena.step import StepResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,24 +45,11 @@ app.command("calibrate")(calibrate)
 
 
 @app.command("step")
+@taking(Subject)
 def step(
-    trace: TraceArgument,
-    namespace: NamespaceOption = "default",
-    deployment: DeploymentOption = None,
-    target: TargetOption = None,
-    duration: DurationOption = 60.0,
+    given: Subject,
     policy: PolicyOption = "simple",
-    policy_option: PolicyOptionsOption = None,
     reward: RewardOption = "base",
-    seed: SeedOption = 0,
-    driver: DriverOption = None,
-    nodes: NodesOption = None,
-    bundle: BundleOption = None,
-    kubeconfig: KubeconfigOption = None,
-    trace_folder: TraceFolderOption = None,
-    workspace: WorkspaceOption = Path(),
-    kind: KindOption = None,
-    container: ContainerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate a trace once, look, decide, and write the trace for the next step.
@@ -89,16 +60,13 @@ def step(
     from skep.arena.runner import one_step
 
     with told_warnings(), stopping() as stop:
-        workload, wanted = subject_of(trace, namespace, deployment, target, kind, container)
-        chosen = make_policy(policy, policy_options(policy_option))
-        chosen.start(seed)
-        running = driver_of(driver, nodes, bundle, kubeconfig, trace_folder)
-        try:
-            options = _options(workspace, kind, container)
-            subject = (trace, workload.namespace, workload.name, wanted, duration)
-            result = one_step(*subject, chosen, reward, seed, running, options=options, stop=stop)
-        finally:
-            running.close()
+        workload, wanted = given.workload()
+        chosen = make_policy(policy, policy_options(given.policy_option))
+        chosen.start(given.seed)
+        with contextlib.closing(given.made_driver()) as driver:
+            subject = (given.trace, workload.namespace, workload.name, wanted, given.duration)
+            options = given.options()
+            result = one_step(*subject, chosen, reward, given.seed, driver, options=options, stop=stop)
     if as_json:
         print_json(result.record)
         return
@@ -107,26 +75,15 @@ def step(
 
 
 @app.command("episode")
+@taking(Subject)
 def episode(
-    trace: TraceArgument,
-    namespace: NamespaceOption = "default",
-    deployment: DeploymentOption = None,
-    target: TargetOption = None,
-    duration: DurationOption = 60.0,
+    given: Subject,
     policy: PolicyOption = "heuristic",
-    policy_option: PolicyOptionsOption = None,
     reward: RewardOption = "shaped",
-    seed: SeedOption = 0,
-    driver: DriverOption = None,
-    nodes: NodesOption = None,
-    bundle: BundleOption = None,
-    kubeconfig: KubeconfigOption = None,
-    trace_folder: TraceFolderOption = None,
-    workspace: WorkspaceOption = Path(),
-    kind: KindOption = None,
-    container: ContainerOption = None,
-    steps: int = typer.Option(30, "--steps", min=1, max=10_000, help="At most so many steps."),
-    return_floor: float = typer.Option(-20.0, help="Give up when the sum of rewards falls to this."),
+    steps: Annotated[int, typer.Option("--steps", min=1, max=10_000, help="At most so many steps.")] = 30,
+    return_floor: Annotated[
+        float, typer.Option(help="Give up when the sum of rewards falls to this.")
+    ] = -20.0,
     as_json: JsonOption = False,
 ) -> None:
     """Chain steps, each on the trace that the one before left, until the goal. Exit code 1: not solved.
@@ -137,39 +94,24 @@ def episode(
     from skep.arena.policies.registry import make_policy
 
     with told_warnings(), stopping() as stop:
-        workload, wanted = subject_of(trace, namespace, deployment, target, kind, container)
-        running = driver_of(driver, nodes, bundle, kubeconfig, trace_folder)
-        try:
+        workload, wanted = given.workload()
+        chosen = make_policy(policy, policy_options(given.policy_option))
+        with contextlib.closing(given.made_driver()) as driver:
+            subject = (given.trace, workload.namespace, workload.name, wanted, given.duration)
             result = run_episode(
-                trace,
-                workload.namespace,
-                workload.name,
-                wanted,
-                duration,
-                make_policy(policy, policy_options(policy_option)),
+                *subject,
+                chosen,
                 reward,
-                seed,
-                running,
-                options=_options(workspace, kind, container, steps_max=steps),
+                given.seed,
+                driver,
+                options=given.options(steps_max=steps),
                 return_floor=return_floor,
                 stop=stop,
             )
-        finally:
-            running.close()
     if as_json:
-        summary = {
-            "run_id": result.run_id,
-            "is_solved": result.is_solved,
-            "ended_by": result.ended_by,
-            "return": result.return_,
-        }
-        print_json({**summary, "steps": [one.record for one in result.steps]})
+        _print_episode_json(result)
     else:
-        _print_steps(list(result.steps), wanted)
-        verdict = (
-            "[green]solved[/green]" if result.is_solved else f"[red]not solved[/red] ({result.ended_by})"
-        )
-        out().print(f"{verdict} in {len(result.steps)} steps, return {result.return_:.2f}")
+        _print_episode(result, wanted)
     if not result.is_solved:
         raise typer.Exit(1)
 
@@ -195,25 +137,29 @@ def policies(as_json: JsonOption = False) -> None:
         out().print(f"[bold]{what}[/bold]  {', '.join(names)}")
 
 
-def _options(workspace: Path, kind: str | None, container: str | None, **more: Any) -> "StepOptions":
-    from skep.arena.runner import StepOptions
+def _print_episode_json(result: "EpisodeResult") -> None:
+    summary = {
+        "run_id": result.run_id,
+        "is_solved": result.is_solved,
+        "ended_by": result.ended_by,
+        "return": result.return_,
+    }
+    print_json({**summary, "steps": [one.record for one in result.steps]})
 
-    configured = arena_config()
-    return StepOptions(
-        workspace=workspace,
-        kind=kind,
-        container=container,
-        safeguards=configured.safeguards,
-        hooks=configured.hooks,
-        **more,
-    )
+
+def _print_episode(result: "EpisodeResult", wanted: int) -> None:
+    _print_steps(list(result.steps), wanted)
+    verdict = "[green]solved[/green]" if result.is_solved else f"[red]not solved[/red] ({result.ended_by})"
+    out().print(f"{verdict} in {len(result.steps)} steps, return {result.return_:.2f}")
 
 
 def _print_steps(results: "list[StepResult]", target: int) -> None:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for title in ("step", "ready", "pending", "total", "cpu", "memory", "action", "reward", "why"):
         is_text = title in ("action", "why")
-        table.add_column(title, justify="left" if is_text else "right", no_wrap=title != "why")
+        table.add_column(
+            title, justify="left" if is_text else "right", no_wrap=title != "why", overflow="fold"
+        )
     for one in results:
         seen, wants = one.observation, one.resources
         action = one.decision.action + (" (blocked)" if one.action_info.blocked else "")

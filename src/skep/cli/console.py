@@ -7,24 +7,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Looked up when something is drawn: a script that asks for JSON does not wait for it.
+    from rich.console import Console
+
     from skep.provision.progress import Progress as Moment
 
 T = TypeVar("T")
 
 
-def out() -> Console:
+def out() -> "Console":
     """Return the console for results; plain when it is not a terminal, or when NO_COLOR is set."""
+    from rich.console import Console
+
     return Console(
         file=sys.stdout, no_color=bool(os.environ.get("NO_COLOR")), highlight=False, soft_wrap=True
     )
 
 
-def err() -> Console:
+def err() -> "Console":
     """Return the console for progress and notes."""
+    from rich.console import Console
+
     return Console(
         file=sys.stderr, no_color=bool(os.environ.get("NO_COLOR")), highlight=False, soft_wrap=True
     )
@@ -64,6 +68,15 @@ def bytes_bar(*, quiet: bool = False) -> Generator[Callable[[str, int, int, str]
 
         yield plain
         return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -2,18 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from skep.cli.console import err, out, print_json, run
+from skep.cli.console import print_json, run
+from skep.cli.rollout_show import progress, show_diagnoses, show_hosts, show_report, show_status
 from skep.errors.rollout import UnknownHive
 from skep.rollout import known
 from skep.rollout.artifact import resolve
@@ -24,7 +21,7 @@ from skep.rollout.recipes import config_key
 from skep.rollout.report import HostOutcome, StatusReport, SyncReport
 from skep.rollout.ssh import SshConnector
 from skep.rollout.status import status
-from skep.rollout.sync import OnHost, Settings, Sync, token_of
+from skep.rollout.sync import Settings, Sync, token_of
 from skep.spec.folders import folders
 from skep.spec.host import HiveHost, select
 
@@ -39,13 +36,6 @@ AcceptNewOption = Annotated[
     bool, typer.Option("--accept-new", help="Record keys of hosts never seen; a changed key is refused.")
 ]
 DEFAULT_CONFIG = Path("skep.toml")
-COLOURS = {
-    "failed": "red",
-    "unknown": "red",
-    "skipped": "yellow",
-    "already_installed": "dim",
-    "planned": "cyan",
-}
 
 
 def sync(
@@ -85,7 +75,7 @@ def sync(
         jobs=jobs,
         max_unavailable=max_unavailable,
     )
-    with _progress([host.alias for host in [*hosts, *removed]], quiet=quiet or as_json) as tell:
+    with progress([host.alias for host in [*hosts, *removed]], quiet=quiet or as_json) as tell:
         report = run(
             lambda: Sync(_connector(known_hosts, accept_new), settings, on_host=tell).run(
                 hosts, removed=removed
@@ -96,7 +86,7 @@ def sync(
     if as_json:
         print_json(report)
     else:
-        _show_report(report)
+        show_report(report)
     if not report.is_success:
         raise typer.Exit(1)
 
@@ -131,12 +121,7 @@ def package_status(
     if as_json:
         print_json(report)
     else:
-        table = Table("hive", "issue", "details")
-        for drift in report.drift:
-            table.add_row(drift.hive, str(drift.issue), Text(drift.details))
-        if report.drift:
-            out().print(table)
-        out().print(f"{report.status}: {report.hives} hive(s), {len(report.drift)} difference(s)")
+        show_status(report)
     if report.status != "ok":
         raise typer.Exit(1)
 
@@ -150,12 +135,7 @@ def validate(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
     if as_json:
         print_json(declared.hosts)
         return
-    table = Table("hive", "host", "port", "workers", "tags")
-    for host in declared.hosts:
-        workers = ", ".join(f"{worker.type} {worker.version}" for worker in host.workers)
-        table.add_row(host.alias, host.hostname, str(host.hive_port), workers, " ".join(host.tags))
-    out().print(table)
-    out().print(f"{config} is valid: {len(declared.hosts)} hive(s)")
+    show_hosts(config, declared.hosts)
 
 
 def ssh_doctor(
@@ -175,13 +155,7 @@ def ssh_doctor(
     if as_json:
         print_json(found)
     else:
-        table = Table("hive", "check", "", "details")
-        marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "fail": "[red]fail[/red]"}
-        for diagnosis in found:
-            for check in diagnosis.checks:
-                table.add_row(diagnosis.alias, check.name, marks[check.verdict], Text(check.details))
-            table.add_section()
-        out().print(table)
+        show_diagnoses(found)
     if not all(diagnosis.is_healthy for diagnosis in found):
         raise typer.Exit(1)
 
@@ -215,47 +189,3 @@ def _remembered(before: list[HiveHost], hosts: list[HiveHost], report: SyncRepor
     gone = {row.alias for row in report.hives if row.status is HostOutcome.REMOVED}
     kept = {host.alias: host for host in [*before, *hosts] if host.alias not in gone}
     return list(kept.values())
-
-
-@contextmanager
-def _progress(aliases: list[str], *, quiet: bool) -> Generator[OnHost]:
-    """Show what each host is doing: a live table on a terminal, a line a step elsewhere."""
-    console = err()
-    if quiet:
-        yield lambda *_: None
-        return
-    if not console.is_terminal:
-        yield lambda alias, step, what: console.print(f"{alias}: {step} {what}", markup=False)
-        return
-    now = dict.fromkeys(aliases, ("", "waiting"))
-
-    def table() -> Table:
-        shown = Table.grid(padding=(0, 2))
-        for alias, (step, what) in now.items():
-            shown.add_row(Text(alias, style="bold"), step, Text(what, style="dim"))
-        return shown
-
-    with Live(table(), console=console, transient=True, refresh_per_second=8) as live:
-
-        def tell(alias: str, step: str, what: str) -> None:
-            now[alias] = (step, what)
-            live.update(table())
-
-        yield tell
-
-
-def _show_report(report: SyncReport) -> None:
-    console = out()
-    table = Table("hive", "", "version", "steps", "seconds")
-    for row in report.hives:
-        steps = ", ".join(step.name for step in row.steps)
-        status_text = Text(str(row.status).replace("_", " "), style=COLOURS.get(row.status, "green"))
-        table.add_row(row.alias, status_text, row.key, Text(steps), f"{row.seconds:.2f}")
-    console.print(table)
-    for row in report.hives:
-        if row.error:
-            console.print(f"{row.alias}: {row.error}", style="red", markup=False)
-    console.print(
-        f"{report.hives_installed} installed, {report.hives_already_installed} as declared, {report.hives_removed} removed, "
-        f"{report.hives_failed} failed in {report.duration_s:.1f} s (one after the other: {report.sequential_s:.1f} s)"
-    )

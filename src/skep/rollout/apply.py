@@ -1,9 +1,10 @@
 """One host brought to its plan: read, plan, send, run; each step's time and end taken from the host's own words."""
 
+import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,15 @@ from skep.errors.rollout import ConnectionLost, HostBusy, HostChanged, StepFaile
 from skep.rollout.facts import HostFacts, parse, probe_script
 from skep.rollout.plan import HostPlan
 from skep.rollout.report import StepReport
-from skep.rollout.steps import EXIT_BUSY, EXIT_CHANGED, EXIT_STEP_FAILED, EXIT_UNHEARD, q, render
+from skep.rollout.steps import (
+    EXIT_BUSY,
+    EXIT_CHANGED,
+    EXIT_STEP_FAILED,
+    EXIT_UNHEARD,
+    Receive,
+    Upload,
+    render,
+)
 from skep.rollout.transport import Result, Transport
 
 PROBE_S_MAX = 60.0
@@ -25,21 +34,24 @@ OnStep = Callable[[str, str], None]  # (step's name, "begin" | "done" | "failed"
 async def read_facts(transport: Transport, alias: str) -> HostFacts:
     """Probe a host in one round trip. Raises: FactsUnreadable, ConnectionLost, StepLimitExceeded."""
     nonce = secrets.token_hex(8)
-    result = await transport.run(probe_script(nonce), limit_s=PROBE_S_MAX)
+    result = await transport.run(probe_script(nonce), limit_s=PROBE_S_MAX, is_brief=True)
     return parse(result.stdout, nonce=nonce, alias=alias)
 
 
 class StepLog:
     """Follows the script's marks, line by line, as they come."""
 
-    def __init__(self, nonce: str, on_step: OnStep, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, nonce: str, on_step: OnStep, clock: Callable[[], float], uploads: Sequence[Path] = ()
+    ) -> None:
         self._nonce, self._on_step, self._clock = nonce, on_step, clock
+        self._uploads = deque(uploads)
         self._began_s = 0.0
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.done: list[StepReport] = []
 
-    def __call__(self, line: str) -> str | None:
-        """Take one line of the script's output. Returns the answer to a host that asks whether to go on."""
+    def __call__(self, line: str) -> str | Path | None:
+        """Take one line of the script's output. Returns the answer to a host that asks whether to go on, or for a file."""
         mark, _, rest = line.partition(" ")
         if mark != self._nonce:
             self.tail.append(line)
@@ -57,7 +69,7 @@ class StepLog:
             )
         if name:
             self._on_step(name, verb)
-        return None
+        return self._uploads.popleft() if rest == "begin send" and self._uploads else None
 
 
 async def perform(
@@ -73,42 +85,25 @@ async def perform(
     Raises: HostBusy, HostChanged (both leave the host untouched), StepFailed (with `steps` and `log_tail`),
     ConnectionLost, StepLimitExceeded. Whatever is raised, the host has a whole old or a whole new version.
     """
-    sent = await _send(transport, plan, facts, on_step, clock)
+    receives = [await asyncio.to_thread(_measured, upload) for upload in plan.uploads]
     nonce = secrets.token_hex(8)
-    log = StepLog(nonce, on_step, clock)
-    script = render(plan.steps, nonce=nonce, manifest_sum=facts.manifest_sum)
+    log = StepLog(nonce, on_step, clock, [Path(upload.source) for upload in plan.uploads])
+    script = render(plan.steps, nonce=nonce, manifest_text=facts.manifest_text, receives=receives)
+    limit_s = sum(step.limit_s for step in plan.steps) + SEND_S_MAX * len(receives)
     try:
-        result = await transport.run(script, limit_s=sum(step.limit_s for step in plan.steps), on_line=log)
+        result = await transport.run(script, limit_s=limit_s, on_line=log)
     except ConnectionLost as error:
-        error.facts["steps"] = [*sent, *log.done]
+        error.facts["steps"] = log.done
         raise
-    _check(plan, result, log, sent)
-    return [*sent, *log.done]
+    _check(plan, result, log)
+    return log.done
 
 
-async def _send(
-    transport: Transport, plan: HostPlan, facts: HostFacts, on_step: OnStep, clock: Callable[[], float]
-) -> list[StepReport]:
-    reports = []
-    for upload in plan.uploads:
-        began_s = clock()
-        on_step("send", "begin")
-        target = f"{facts.home}/{upload.target}"
-        made = await transport.run(f"mkdir -p -m 700 {q(target.rpartition('/')[0])}", limit_s=PROBE_S_MAX)
-        if made.exit_status != 0:
-            raise StepFailed(
-                f"{plan.alias}: cannot make {target.rpartition('/')[0]}: {made.stderr.strip()}",
-                alias=plan.alias,
-                step="send",
-                log_tail=made.stderr,
-            )
-        await transport.send(Path(upload.source), target, mode=upload.mode)
-        on_step("send", "done")
-        reports.append(StepReport(name="send", outcome="done", seconds=round(clock() - began_s, 4)))
-    return reports
+def _measured(upload: Upload) -> Receive:
+    return Receive(upload=upload, size_bytes=Path(upload.source).stat().st_size)
 
 
-def _check(plan: HostPlan, result: Result, log: StepLog, sent: list[StepReport]) -> None:
+def _check(plan: HostPlan, result: Result, log: StepLog) -> None:
     if result.exit_status == EXIT_BUSY:
         raise HostBusy(
             f"{plan.alias}: another sync is working on this host; run it again later", alias=plan.alias
@@ -122,7 +117,10 @@ def _check(plan: HostPlan, result: Result, log: StepLog, sent: list[StepReport])
             f"{plan.alias}: the host no longer heard us, and kept its version", alias=plan.alias
         )
     done = [report.name for report in log.done if report.outcome == "done"]
-    if result.exit_status == 0 and done == [step.name for step in plan.steps]:
+    if result.exit_status == 0 and done == [
+        *("send" for _ in plan.uploads),
+        *(step.name for step in plan.steps),
+    ]:
         return
     tail = "\n".join(log.tail) or result.stderr.strip()[-1000:]
     step = next((report.name for report in log.done if report.outcome == "failed"), "script")
@@ -132,7 +130,7 @@ def _check(plan: HostPlan, result: Result, log: StepLog, sent: list[StepReport])
         alias=plan.alias,
         step=step,
         log_tail=tail,
-        steps=[*sent, *log.done],
+        steps=log.done,
     )
 
 

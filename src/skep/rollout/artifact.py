@@ -11,8 +11,8 @@ import msgspec
 
 from skep.errors.rollout import ArtifactMissing
 from skep.provision.command import run_logged
+from skep.provision.digest import file_sha256
 from skep.provision.facts import commit_of
-from skep.provision.files import file_sha256
 from skep.provision.lock import locked
 from skep.provision.progress import OnProgress, silent
 from skep.spec.host import Install

@@ -36,7 +36,7 @@ def stage(artifact: Artifact, python: str) -> RemoteStep:
     fetch, source = _fetched(artifact)
     match artifact.kind:
         case ArtifactKind.BINARY:
-            fill = f"cp {source} {q(folder)}/bin/skep\nchmod 700 {q(folder)}/bin/skep\n"
+            fill = f"mv {source} {q(folder)}/bin/skep\nchmod 700 {q(folder)}/bin/skep\n"
         case ArtifactKind.ARCHIVE:
             fill = f"tar -xf {source} -C {q(folder)} --no-same-owner\n"
         case _:
@@ -93,9 +93,15 @@ def verify(artifact: Artifact) -> RemoteStep:
     folder = version_folder(artifact.key)
     script = (
         f'{q(folder)}/{layout.EXECUTABLE} --version </dev/null || {{ echo "--version ended with $?"; exit 1; }}\n'
-        f": > {q(folder)}/{layout.COMPLETE}\nsync -f {q(folder)}/{layout.COMPLETE} 2>/dev/null || sync\n"
+        f"{_synced(artifact, folder)}: > {q(folder)}/{layout.COMPLETE}\n"
     )
     return RemoteStep(name="verify", detail=f"{artifact.key} --version", script=script)
+
+
+def _synced(artifact: Artifact, folder: str) -> str:
+    """Return sh after which a power cut cannot take what was staged; a program alone needs no wait for other files."""
+    what = f"{q(folder)}/{layout.EXECUTABLE}" if artifact.kind is ArtifactKind.BINARY else f"-f {q(folder)}"
+    return f"sync {what} 2>/dev/null || sync\n"
 
 
 def _pool_command(host: HiveHost, verb: str, rest: str = "") -> str:
@@ -205,7 +211,7 @@ def record(manifest: Manifest) -> RemoteStep:
     """Replace the manifest, whole or not at all."""
     script = (
         f"printf '%s\\n' {q(encode(manifest))} > {layout.MANIFEST}.new\n"
-        f"sync -f {layout.MANIFEST}.new 2>/dev/null || sync\nmv {layout.MANIFEST}.new {layout.MANIFEST}\n"
+        f"sync {layout.MANIFEST}.new 2>/dev/null || sync\nmv {layout.MANIFEST}.new {layout.MANIFEST}\n"
     )
     return RemoteStep(name="record", detail=layout.MANIFEST, script=script)
 

@@ -18,12 +18,15 @@ class Expectation:
 
 
 class ScriptedTransport:
-    """Answers in the order of `expect` calls. `$NONCE` in an answer becomes the nonce of the script it answers."""
+    """Answers in the order of `expect` calls. `$NONCE` in an answer becomes the nonce of the script it answers.
+
+    `answers` is what each line of output was answered with: a text, a file to send, or nothing.
+    """
 
     def __init__(self) -> None:
         self._expected: deque[Expectation] = deque()
         self.scripts: list[str] = []
-        self.sent: list[tuple[Path, str, int]] = []
+        self.answers: list[str | Path | None] = []
         self.is_closed = False
 
     def expect(self, pattern: str, *, stdout: str = "", stderr: str = "", exit_status: int = 0) -> None:
@@ -34,7 +37,14 @@ class ScriptedTransport:
         """Raise `error` at the next script, which must match `pattern`."""
         self._expected.append(Expectation(pattern, error))
 
-    async def run(self, script: str, *, limit_s: float, on_line: OnLine | None = None) -> Result:  # noqa: ARG002
+    async def run(
+        self,
+        script: str,
+        *,
+        limit_s: float,  # noqa: ARG002 - what a script says takes no time here
+        on_line: OnLine | None = None,
+        is_brief: bool = False,  # noqa: ARG002 - nothing is left behind here
+    ) -> Result:
         """See `Transport.run`. Raises also: InternalFault for a script that nobody expected."""
         self.scripts.append(script)
         if not self._expected or not self._expected[0].pattern.search(script):
@@ -45,12 +55,8 @@ class ScriptedTransport:
         nonce = re.search(r"N='?([0-9a-f]{16})'?", script)
         stdout = answer.stdout.replace("$NONCE", nonce[1] if nonce else "")
         for line in stdout.splitlines() if on_line else ():
-            on_line(line)  # type: ignore[misc]
+            self.answers.append(on_line(line))  # type: ignore[misc]
         return Result(answer.exit_status, stdout, answer.stderr)
-
-    async def send(self, source: Path, target: str, *, mode: int) -> None:
-        """See `Transport.send`."""
-        self.sent.append((source, target, mode))
 
     async def aclose(self) -> None:
         """See `Transport.aclose`."""

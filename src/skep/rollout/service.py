@@ -8,7 +8,11 @@ from typing import Final
 from skep.rollout import layout
 
 SHELL_FUNCTIONS: Final = f"""born() {{
-  if [ -r "/proc/$1/stat" ]; then sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 20
+  b=
+  if [ -r "/proc/$1/stat" ]; then
+    read -r b < "/proc/$1/stat" 2>/dev/null
+    set -- ${{b##*) }}
+    [ $# -lt 20 ] || {{ shift 19; echo "$1"; }}
   else ps -o lstart= -p "$1" 2>/dev/null | tr ' ' _; fi
 }}
 supervised() {{
@@ -17,14 +21,17 @@ supervised() {{
 }}
 """
 
+# A login without PAM has no such variable, and systemctl needs it.
+_SYSTEMD: Final = 'export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"'
+
 IS_SERVING: Final = f"""{SHELL_FUNCTIONS}
 s=stopped
-if [ -e {layout.UNIT} ] && systemctl --user is-active --quiet skep-hive 2>/dev/null; then s=running; fi
+if [ -e {layout.UNIT} ] && {_SYSTEMD} && systemctl --user is-active --quiet skep-hive 2>/dev/null; then s=running; fi
 if supervised; then s=running; fi
 """
 
 STOP: Final = f"""{SHELL_FUNCTIONS}
-if [ -e {layout.UNIT} ]; then systemctl --user disable -q --now skep-hive 2>/dev/null || true; fi
+if [ -e {layout.UNIT} ]; then {_SYSTEMD}; systemctl --user disable -q --now skep-hive 2>/dev/null || true; fi
 if supervised; then
   kill -TERM "$p" 2>/dev/null || true
   i=0
@@ -40,6 +47,7 @@ STILL_OURS: Final = f"""{IS_SERVING}
 """
 
 START_BY_SYSTEMD: Final = f"""{STOP}
+{_SYSTEMD}
 {layout.BIN}/skep hive install --config "$HOME"/{layout.HIVE_CONFIG} </dev/null
 systemctl --user daemon-reload
 systemctl --user enable -q skep-hive

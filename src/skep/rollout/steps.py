@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from skep.rollout import layout
+from skep.rollout.facts import READ_MANIFEST
 
 # Long enough for a script whose connection was cut to be ended by its watchdog.
 LOCK_WAIT_S: Final = 10
@@ -42,15 +43,24 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     mode: int = 0o600
 
 
+class Receive(msgspec.Struct, frozen=True, kw_only=True):
+    """An upload whose size is known: the script takes so many bytes from its stdin when it says that it begins `send`."""
+
+    upload: Upload
+    size_bytes: int
+
+
 def q(value: object) -> str:
     """Quote a value for sh."""
     return shlex.quote(str(value))
 
 
-def render(steps: Sequence[RemoteStep], *, nonce: str, manifest_sum: str) -> str:
-    """Return the script of all steps. It tells each step's begin and end with the nonce, and stops at a failure.
+def render(
+    steps: Sequence[RemoteStep], *, nonce: str, manifest_text: str, receives: Sequence[Receive] = ()
+) -> str:
+    """Return the script of all uploads and steps. It tells each one's begin and end with the nonce, and stops at a failure.
 
-    `manifest_sum` is the manifest's cksum as it was when the plan was made: a host that changed since is left alone.
+    `manifest_text` is the manifest as it was when the plan was made: a host that changed since is left alone.
     """
     head = f"""N={q(nonce)}
 cd "$HOME" || exit 70
@@ -58,7 +68,7 @@ umask 077
 mkdir -p {layout.SHARE}
 exec 9>{layout.LOCK}
 flock -w {LOCK_WAIT_S} 9 || {{ echo "$N busy"; exit {EXIT_BUSY}; }}
-[ "$(cksum < {layout.MANIFEST} 2>/dev/null)" = {q(manifest_sum)} ] || {{ echo "$N changed"; exit {EXIT_CHANGED}; }}
+{READ_MANIFEST}[ "$m" = {q(manifest_text)} ] || {{ echo "$N changed"; exit {EXIT_CHANGED}; }}
 run() {{
   echo "$N begin $1"
   sh -c "$2" 2>&1 </dev/null
@@ -68,13 +78,30 @@ run() {{
 }}
 """
     asked = False
-    lines = []
+    lines = [_TAKE] if receives else []
+    lines += [_take(receive) for receive in receives]
     for step in steps:
         if step.name in COMMITS and not asked:
             asked = True
             lines.append(_ASK)
         lines.append(f"run {q(step.name)} {q('set -eu' + chr(10) + step.script)}\n")
     return head + "".join(lines)
+
+
+# `head` of coreutils and of busybox takes no byte more than it was told to where nothing more is under way: the next
+# upload is sent only when its own `begin` was seen.
+_TAKE = f"""take() {{
+  echo "$N begin send"
+  {{ mkdir -p -m 700 "${{2%/*}}" && head -c "$1" > "$2.part" && [ "$(wc -c < "$2.part")" -eq "$1" ] &&
+    chmod "$3" "$2.part" && mv "$2.part" "$2"; }} 2>&1 || {{ echo "$N failed send 1"; exit {EXIT_STEP_FAILED}; }}
+  echo "$N done send"
+}}
+"""
+
+
+def _take(receive: Receive) -> str:
+    upload = receive.upload
+    return f"take {receive.size_bytes} {q(upload.target)} {upload.mode:o}\n"
 
 
 _ASK = f"""echo "$N ask"

@@ -9,7 +9,7 @@ import msgspec
 
 from skep.errors import SkepError
 from skep.errors.rollout import ArtifactMissing, ConnectionLost, HostChanged, HostUnreachable, StepFailed
-from skep.provision.files import file_sha256
+from skep.provision.digest import file_sha256
 from skep.rollout import plan as planning
 from skep.rollout.apply import OnStep, perform, planned, read_facts
 from skep.rollout.artifact import Artifact, resolve

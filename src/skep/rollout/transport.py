@@ -1,4 +1,4 @@
-"""The seam between rollout and a machine: run a script, send a file. Everything else is above it.
+"""The seam between rollout and a machine: run a script, and answer what it says. Everything else is above it.
 
 `ssh.SshTransport` is the real side; `scripted.ScriptedTransport` replays answers and refuses what it does not expect.
 """
@@ -11,8 +11,8 @@ from skep.spec.host import HiveHost
 
 OUTPUT_BYTES_MAX = 1 << 20
 
-OnLine = Callable[[str], str | None]
-"""Sees a line of a script's output; what it returns goes to the script's stdin as a line."""
+OnLine = Callable[[str], str | Path | None]
+"""Sees a line of a script's output. What it returns goes to the script's stdin: a text as a line, a file byte for byte."""
 
 
 class Result(NamedTuple):
@@ -26,15 +26,15 @@ class Result(NamedTuple):
 class Transport(Protocol):
     """One multiplexed connection to one host."""
 
-    async def run(self, script: str, *, limit_s: float, on_line: OnLine | None = None) -> Result:
+    async def run(
+        self, script: str, *, limit_s: float, on_line: OnLine | None = None, is_brief: bool = False
+    ) -> Result:
         """Run a POSIX sh script; its process group ends with the connection.
 
-        `on_line` sees each line of stdout as it comes, and may answer it; without it, stdin is empty. Raises: ConnectionLost, StepLimitExceeded.
+        `on_line` sees each line of stdout as it comes, and may answer it; without it, stdin is empty. `is_brief`: the script
+        only reads, and ends by itself; nothing watches over it, which saves the host half of the work.
+        Raises: ConnectionLost, StepLimitExceeded, ArtifactMissing (a file that was to be sent cannot be read).
         """
-        ...
-
-    async def send(self, source: Path, target: str, *, mode: int) -> None:
-        """Make the remote file `target` (an absolute path) hold `source`, atomically. Raises: ConnectionLost, StepFailed."""
         ...
 
     async def aclose(self) -> None:

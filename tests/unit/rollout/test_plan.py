@@ -89,7 +89,7 @@ def test_uninstalling_a_host_that_has_nothing_does_nothing() -> None:
 def test_the_script_of_every_plan_is_sound_shell() -> None:
     for case in CASES:
         if case.get("steps"):
-            script = render(plan_of(case).steps, nonce="0" * 16, manifest_sum="x")
+            script = render(plan_of(case).steps, nonce="0" * 16, manifest_text="x")
             subprocess.run(["sh", "-n"], input=script.encode(), check=True)
             for step in plan_of(case).steps:
                 subprocess.run(["sh", "-n"], input=step.script.encode(), check=True)
@@ -113,6 +113,6 @@ def test_a_file_name_with_anything_in_it_stays_one_word(name: str) -> None:
 @given(AWKWARD)
 def test_a_step_with_any_text_reaches_the_shell_unchanged(text: str) -> None:
     step = RemoteStep(name="say", detail="", script=f"printf %s {q(text)}\n")
-    script = render([step], nonce="0" * 16, manifest_sum="").split("run() {")[1]
+    script = render([step], nonce="0" * 16, manifest_text="").split("run() {")[1]
     done = subprocess.run(["sh", "-c", "N=n\nrun() {" + script], capture_output=True, check=True)
     assert done.stdout.decode() == f"n begin say\n{text}n done say\n"

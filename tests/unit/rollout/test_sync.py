@@ -14,12 +14,11 @@ from skep.spec.host import HiveHost, Install, LocalInstall
 PROBE = "begin"
 FACTS = """$NONCE begin
 home\t/home/u
-kernel\tLinux
-machine\tx86_64
+uname\tLinux x86_64
 time\t0
 uid\t1000
 python\t3.12\t/usr/bin/python3
-free_kib\t99999999
+df\t/dev/vda 99999999999 1 99999999 1% /
 writable\tyes
 tool\tflock
 tool\tsetsid
@@ -28,7 +27,6 @@ tool\ttimeout
 current\t{current}
 link\t{link}
 {versions}manifest\t{manifest}
-manifest_sum\t1 2
 systemd_user\tno
 service\t{service}
 $NONCE end
@@ -52,7 +50,7 @@ def marks(*names: str, failed: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-INSTALL = ("stage", "verify", "configure", "switch", "service", "gate", "record")
+INSTALL = ("send", "stage", "verify", "configure", "switch", "service", "gate", "record")
 
 
 @pytest.fixture
@@ -68,7 +66,6 @@ def host(alias: str, install: Install) -> HiveHost:
 def fresh() -> ScriptedTransport:
     transport = ScriptedTransport()
     transport.expect(PROBE, stdout=facts())
-    transport.expect("mkdir -p -m 700")
     transport.expect("flock", stdout=marks(*INSTALL))
     return transport
 
@@ -92,8 +89,8 @@ async def test_a_fresh_host_is_installed_with_one_probe_and_one_script(install, 
     transport = fresh()
     report = await run(tmp_path, [host("a", install)], {"a": [transport]})
     assert report.hives[0].status is HostOutcome.INSTALLED
-    assert [step.name for step in report.hives[0].steps] == ["send", *INSTALL]
-    assert transport.sent[0][1].startswith("/home/u/.cache/skep/upload/")
+    assert [step.name for step in report.hives[0].steps] == list(INSTALL)
+    assert [answer for answer in transport.answers if answer] == [tmp_path / "skep"], "the file was sent once"
     assert transport.is_closed
     transport.assert_all_used()
 
@@ -130,8 +127,7 @@ async def test_a_refused_login_is_not_retried(install, tmp_path: Path) -> None:
 async def test_a_failed_step_tells_its_name_and_its_last_lines(install, tmp_path: Path) -> None:
     transport = ScriptedTransport()
     transport.expect(PROBE, stdout=facts())
-    transport.expect("mkdir")
-    transport.expect("flock", stdout=marks("stage", failed="verify"), exit_status=77)
+    transport.expect("flock", stdout=marks("send", "stage", failed="verify"), exit_status=77)
     report = await run(tmp_path, [host("a", install)], {"a": [transport]})
     row = report.hives[0]
     assert row.status is HostOutcome.FAILED
@@ -150,7 +146,6 @@ async def test_every_other_end_of_the_script_is_a_failure(
     def one() -> ScriptedTransport:
         transport = ScriptedTransport()
         transport.expect(PROBE, stdout=facts())
-        transport.expect("mkdir")
         transport.expect("flock", stdout=marks("stage"), exit_status=exit_status)
         return transport
 
@@ -161,10 +156,9 @@ async def test_every_other_end_of_the_script_is_a_failure(
 async def test_a_failed_gate_brings_the_old_version_back_and_stops_the_roll(install, tmp_path: Path) -> None:
     bad = ScriptedTransport()
     bad.expect(PROBE, stdout=facts(key="old", service="running"))
-    bad.expect("mkdir")
     bad.expect(
         "flock",
-        stdout=marks("stage", "verify", "configure", "drain", "switch", "service", failed="gate"),
+        stdout=marks("send", "stage", "verify", "configure", "drain", "switch", "service", failed="gate"),
         exit_status=77,
     )
     bad.expect("versions/old", stdout=marks("switch", "service", "gate", "resume"))

@@ -38,6 +38,10 @@ class Clause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 CLAUSES: dict[str, Clause] = {}
+AREAS = (
+    "endpoints", "stream", "truncation", "errors", "determinism", "cancel", "backpressure", "limits", "lifecycle",
+)  # fmt: skip
+"""In the order of a run: what harms nobody first, what ends the server last."""
 
 
 def clause(
@@ -71,11 +75,12 @@ def chosen(only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Clause]:
     """Return the clauses whose area or id (`stream`, `stream.one-done`, `*.health*`) is asked for. Raises: InvalidConfig."""
     for pattern in (*only, *skip):
         if not any(_fits(one, pattern) for one in CLAUSES.values()):
-            areas = ", ".join(dict.fromkeys(one.area for one in CLAUSES.values()))
-            raise InvalidConfig(f"no clause {pattern!r}: areas are {areas}; `skep check --list` shows all")
+            raise InvalidConfig(
+                f"no clause {pattern!r}: areas are {', '.join(AREAS)}; `skep check --list` shows all"
+            )
     return [
         one
-        for one in CLAUSES.values()
+        for one in sorted(CLAUSES.values(), key=lambda one: AREAS.index(one.area))
         if (not only or any(_fits(one, pattern) for pattern in only))
         and not any(_fits(one, pattern) for pattern in skip)
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+import skep.testkit.check.clauses  # noqa: F401 - registers them
 from skep.errors import InvalidInput
 from skep.proof.bundle import Bundle
 from skep.proof.records import Failure, Kind, ScenarioRecord, Status

@@ -114,7 +114,10 @@ def load_results(path: Path) -> Results:
 
 
 def _resume(plan: Plan, folder: Path) -> dict[str, TrialResult]:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{folder}: no folder can be made there: {error.strerror}") from error
     wanted = msgspec.json.encode(plan, order="deterministic")
     with locked(folder):
         path = folder / PLAN_FILE
@@ -122,7 +125,7 @@ def _resume(plan: Plan, folder: Path) -> dict[str, TrialResult]:
             _replace(path, wanted)
         elif path.read_bytes() != wanted:
             raise Conflict(
-                f"{folder} holds another sweep (see {PLAN_FILE}); choose another --out, or delete it"
+                f"{folder} holds another sweep (see {PLAN_FILE}); choose another folder, or delete it"
             )
         known = {one.key for one in plan.trials()}
         return {one.key(): one for one in _kept(folder / TRIALS_FILE) if one.key() in known}

@@ -19,6 +19,7 @@ from skep.arena.actions import BUILT_IN
 from skep.arena.network import Network
 from skep.arena.variants import FEATURES
 from skep.arena.vector import ArenaVectorEnv
+from skep.errors import InvalidInput
 
 HIDDEN: Final = (24, 48)
 TELL_EVERY: Final = 50
@@ -82,9 +83,10 @@ def train_policy(
 ) -> TrainOutcome:
     """Train, and write the network: the same bytes on any number of processes.
 
-    Raises: UnknownName for scenarios or rewards that do not exist.
+    Raises: UnknownName for scenarios or rewards that do not exist, InvalidInput where nothing can be written.
     """
     learner = _Learner(options, processes)
+    _check_writable(target)
     try:
         outcome = learner.run(on_progress)
     finally:
@@ -182,6 +184,16 @@ class _Learner:
             self._target = self.network.copied()
 
 
+def _check_writable(target: Path) -> None:
+    """Refuse before hours of training what could not be kept after them."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{target}: cannot be written: {error.strerror}", path=str(target)) from error
+    if target.is_dir() or not os.access(target.parent, os.W_OK):
+        raise InvalidInput(f"{target}: cannot be written: name a file in a folder of yours", path=str(target))
+
+
 def _save(network: Network, options: TrainOptions, target: Path) -> None:
     stream = io.BytesIO()
     about = msgspec.json.encode(
@@ -190,8 +202,11 @@ def _save(network: Network, options: TrainOptions, target: Path) -> None:
     arrays = {f"w{number}": weights for number, weights in enumerate(network.weights)}
     np.savez(stream, about=np.frombuffer(about, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(stream.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
+    try:
+        with temporary.open("wb") as file:
+            file.write(stream.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise InvalidInput(f"{target}: cannot be written: {error.strerror}", path=str(target)) from error

@@ -34,14 +34,6 @@ app = typer.Typer(
     "Start here: [bold]skep arena trace generate demo.msgpack[/bold], then "
     "[bold]skep arena episode demo.msgpack --policy heuristic[/bold].",
 )
-app.add_typer(trace_app, name="trace")
-app.command("train")(train)
-app.command("bench")(bench)
-app.command("sweep")(sweep)
-app.command("report")(report)
-app.command("explain")(explain)
-app.command("fleet")(fleet)
-app.command("calibrate")(calibrate)
 
 
 @app.command("step")
@@ -135,6 +127,19 @@ def policies(as_json: JsonOption = False) -> None:
         return
     for what, names in found.items():
         out().print(f"[bold]{what}[/bold]  {', '.join(names)}")
+
+
+for _name, _command in {
+    "explain": explain,
+    "bench": bench,
+    "sweep": sweep,
+    "report": report,
+    "train": train,
+    "fleet": fleet,
+    "calibrate": calibrate,
+}.items():
+    app.command(_name)(_command)
+app.add_typer(trace_app, name="trace")
 
 
 def _print_episode_json(result: "EpisodeResult") -> None:

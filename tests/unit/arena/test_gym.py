@@ -23,6 +23,7 @@ from skep.arena.scenarios import find_scenario
 from skep.arena.train import TrainOptions, train_policy
 from skep.arena.trial import Trial, run_trial
 from skep.arena.vector import ArenaVectorEnv
+from skep.errors import InvalidInput
 from skep.errors.arena import PolicyFailed, UnknownName
 
 SCENARIO = "cpu-slightly-over"
@@ -208,3 +209,10 @@ def test_learned_policy_that_is_none_is_told(tmp_path: Path) -> None:
             make_policy("dqn", {"path": str(tmp_path / name)})
     with pytest.raises(UnknownName):
         train_policy(TrainOptions(scenarios="none"), tmp_path / "y.npz")
+
+
+def test_training_is_refused_at_once_where_it_could_not_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for target in (tmp_path, tmp_path / "file" / "x.npz", Path("/proc/none/x.npz")):
+        with pytest.raises(InvalidInput, match="cannot be written"):
+            train_policy(TrainOptions(scenarios=SCENARIO, steps=10**8), target)

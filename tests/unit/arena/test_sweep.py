@@ -16,6 +16,7 @@ import pytest
 from skep.arena.placement import Here, Processes, place
 from skep.arena.report import render_html, render_markdown, standings
 from skep.arena.report.stats import bootstrap, wilson
+from skep.arena.report.svg import Series, line_chart
 from skep.arena.scenarios import select_scenarios
 from skep.arena.sweep import Plan, load_results, make_plan, run_sweep
 from skep.arena.trial import Trial, run_trial
@@ -233,3 +234,17 @@ def test_results_are_plain_json(tmp_path: Path) -> None:
     assert found["generated_by"] == "skep arena"
     assert {"trial", "is_solved", "return", "views"} <= set(found["trials"][0])
     assert len(list(tmp_path.glob("results.json*"))) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="no folder can be made"):
+        run_sweep(plan(1), Here(), tmp_path / "file" / "sweep")
+
+
+def test_lines_that_lie_on_each_other_both_show() -> None:
+    line = [(0.0, 0.0), (1.0, 3.0)]
+    drawn = line_chart("two", [Series("a", line, 0), Series("b", line, 1)], x_label="x", y_label="y")
+    assert drawn.count("stroke-dasharray") == 1
+    counted = line_chart("pods", [Series("a", line, 0)], x_label="s", y_label="pods", is_stepped=True)
+    assert "0.5" not in counted.partition('class="axis')[0].partition('class="tick mid"')[0]

@@ -44,7 +44,7 @@ def render_html(results: Results) -> str:
     body.append(_matrix(results))
     body.append("<section><h2>Scenario by scenario</h2>")
     body.append(
-        f'<p class="hint">Each square is a step: {_action_legend()}. Pods and nodes are of the first seed.</p>'
+        f'<p class="hint">Each square is a step: {_action_legend()}. Pods and nodes are of the first seed; a node in full colour has all its CPU requested.</p>'
     )
     body += [_scenario(scenario, results, colours) for scenario in plan.scenarios]
     body.append("</section>")
@@ -194,5 +194,6 @@ def _verdict(result: TrialResult) -> str:
     if result.error is not None:
         return f'<span class="no">{html.escape(result.error[:120])}</span>'
     if result.is_solved:
-        return f'<span class="all">solved after {result.actions} actions</span>'
+        actions = f"{result.actions} action{'' if result.actions == 1 else 's'}"
+        return f'<span class="all">solved after {actions}</span>'
     return f'<span class="no">{html.escape(result.ended_by)} after {result.steps} steps</span>'

@@ -54,7 +54,10 @@ def line_chart(
     is_stepped: bool = False,
     y_low: float | None = None,
 ) -> str:
-    """Return lines over a common grid; stepped lines hold their value until the next point."""
+    """Return lines over a common grid; stepped lines count things, and hold their value until the next point.
+
+    Later lines are dashed, each wider apart, so that one that lies under another still shows.
+    """
     points = [point for one in series for point in one.points]
     if not points:
         return '<p class="none">nothing to draw</p>'
@@ -62,8 +65,11 @@ def line_chart(
     low = min(y for _, y in points) if y_low is None else min(y_low, *(y for _, y in points))
     high = max(y for _, y in points)
     high = high + 1 if high == low else high
-    parts = [_opening(title, WIDTH, HEIGHT), *_axes(x_low, x_high, low, high, x_label, y_label)]
-    for one in series:
+    parts = [
+        _opening(title, WIDTH, HEIGHT),
+        *_axes(x_low, x_high, low, high, x_label, y_label, is_whole=is_stepped),
+    ]
+    for at, one in enumerate(series):
         path = []
         for number, (x, y) in enumerate(one.points):
             px = _scale(x_low, x_high, LEFT, WIDTH - RIGHT, x)
@@ -72,23 +78,36 @@ def line_chart(
                 path.append(f"H{px:.1f}")
             path.append(f"{'L' if number else 'M'}{px:.1f} {py:.1f}")
         parts.append(
-            f'<path class="line c{one.colour % SERIES_COLOURS}" d="{"".join(path)}"><title>{html.escape(one.label)}</title></path>'
+            f'<path class="line c{one.colour % SERIES_COLOURS}"{_dashes(at)} d="{"".join(path)}"><title>{html.escape(one.label)}</title></path>'
         )
     return "".join([*parts, "</svg>"])
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return round values between the bounds, 3 to 6 of them."""
-    rough = (high - low) / TICKS
+def _dashes(at: int) -> str:
+    return f' stroke-dasharray="9 {5 * at}"' if at else ""
+
+
+def _ticks(low: float, high: float, *, is_whole: bool = False) -> list[float]:
+    """Return round values between the bounds, 3 to 6 of them; fewer where only whole ones make sense."""
+    rough = max((high - low) / TICKS, 1.0 if is_whole else 0.0)
     magnitude = 10 ** math.floor(math.log10(rough))
     step = min((factor * magnitude for factor in (1, 2, 5, 10)), key=lambda one: abs(one - rough))
     first = math.ceil(low / step - 1e-9)
     return [round(number * step, 10) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _axes(x_low: float, x_high: float, y_low: float, y_high: float, x_label: str, y_label: str) -> list[str]:
+def _axes(
+    x_low: float,
+    x_high: float,
+    y_low: float,
+    y_high: float,
+    x_label: str,
+    y_label: str,
+    *,
+    is_whole: bool,
+) -> list[str]:
     parts = []
-    for value in _ticks(y_low, y_high):
+    for value in _ticks(y_low, y_high, is_whole=is_whole):
         y = _scale(y_low, y_high, HEIGHT - BOTTOM, TOP, value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{_nice(value)}</text>')

@@ -1,5 +1,6 @@
 """Real hives as processes, each with folders and a mark of its own; whatever a test leaves running is a failure."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -9,13 +10,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from skep.hive.core import Core
+from skep.hive.daemon import running
+from skep.hive.settings import HiveSettings
+from skep.policy.backoff import BackoffLimits
+from skep.policy.restart import RestartLimits
+from skep.policy.storm import StormLimits
 from skep.process import group
+from skep.process.socket import bind_listener
 
 MARK = "SKEP_HIVE_TEST_MARK"
 READY_S = 40.0
@@ -216,3 +225,46 @@ def fake_pool(pool_id: str = "pool-0", model: str = "fake:demo", **fields: Any) 
 @pytest.fixture
 def pool_toml() -> Callable[..., str]:
     return fake_pool
+
+
+PATIENT = RestartLimits(
+    backoff=BackoffLimits(first_s=0.05, delay_s_max=0.2, delay_s_min=0.01),
+    storm=StormLimits(restarts_max=10_000),
+)
+"""Quick to try again, and without end."""
+
+
+@pytest.fixture
+def hive_here(tmp_path: Path) -> Callable:
+    """Return what runs a hive in this process, with folders of its own and settings of the test's."""
+
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[Core]:
+        folder = changes.pop("folder", tmp_path)
+        settings = HiveSettings(
+            node_id="n",
+            host="127.0.0.1",
+            port=0,
+            runtime=folder / "run",
+            state=folder / "state",
+            engines_root=folder / "engines",
+            models_root=folder / "models",
+            **{"probe_interval_s": 0.2, "discover_interval_s": 0.1, "restart": PATIENT, **changes},
+        )
+        with bind_listener("127.0.0.1") as listener:
+            async with running(settings, listener) as daemon:
+                yield daemon.core
+
+    return start
+
+
+@pytest.fixture
+def comes_true() -> Callable:
+    """Return what waits for a condition, in this process."""
+
+    async def until(condition: Callable[[], object], *, within_s: float = READY_S) -> None:
+        async with asyncio.timeout(within_s):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    return until

@@ -143,7 +143,7 @@ async def test_an_open_breaker_outlives_the_hive_and_reset_ends_it(hive, tmp_pat
     limits = RestartLimits(backoff=QUICK, breaker=BreakerLimits(open_s=600), storm=CALM)
     async with hive(limits) as pool:
         await until(lambda: only(pool) and only(pool).state is ReplicaState.HELD)
-        await until(lambda: not pool.judging._is_saving)  # noqa: SLF001 - what is on disk is what counts
+        await until(lambda: not pool.judging._is_saving)
     async with hive(limits) as pool:
         await until(lambda: pool.state == "unready")
         assert pool.last_error["code"] == "breaker_open"
@@ -162,7 +162,7 @@ async def test_the_first_start_of_a_successor_is_the_breakers_trial(hive, tmp_pa
     limits = RestartLimits(backoff=QUICK, breaker=BreakerLimits(open_s=3.0), storm=CALM)
     async with hive(limits) as pool:
         await until(lambda: only(pool) and only(pool).state is ReplicaState.HELD)
-        await until(lambda: not pool.judging._is_saving)  # noqa: SLF001 - as above
+        await until(lambda: not pool.judging._is_saving)
     async with hive(limits) as pool:
         await until(lambda: starts(tmp_path) == 6)
         await until(lambda: only(pool) and only(pool).state is ReplicaState.HELD)

@@ -16,6 +16,21 @@ Feature: Health and restarts
     When a worker of pool "pool-0" hangs
     Then pool "pool-0" should replace the worker, with the reason "health"
 
+  @OC-POOL-3060
+  Scenario: A worker that was only slow is forgiven
+    Given the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When a worker of pool "pool-0" stalls until it is suspected
+    Then the worker of pool "pool-0" should be forgiven
+    And pool "pool-0" should still be ready
+
+  @OC-POOL-3060
+  Scenario: A worker that dies while it is suspected is replaced
+    Given the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When a worker of pool "pool-0" hangs, and dies while it is suspected
+    Then pool "pool-0" should replace the worker, with the reason "signal"
+
   @OC-POOL-3010
   Scenario: A device error takes the pool out and restarts it with doubled backoff
     Given the model "burning" is "fake:burning?fail_decode=device_error&fail_decode_after=3&fail_decode_times=9999"

@@ -67,6 +67,69 @@ Feature: Pool Preload
     And no handoff file should exist
 
   @OC-POOL-3070
+  Scenario: A drain cancels what still runs at its deadline
+    Given the model "slow" is "fake:slow?token_delay_ms=100"
+    And the hive is running
+    And pool "pool-0" is ready with model "slow"
+    When a job of 500 tokens runs on pool "pool-0"
+    And I drain pool "pool-0" within 0.3 s
+    Then pool "pool-0" should become "offline"
+    And the last drain of pool "pool-0" should have cancelled 1 jobs
+
+  @OC-POOL-3070
+  Scenario Outline: A pool is drained on its way to ready, and loads again when it is wanted
+    Given the model "demo" is "<model>"
+    And the hive is running
+    When I preload pool "pool-0" with model "demo"
+    Then pool "pool-0" should become "<state>"
+    When I drain pool "pool-0" within 0 s
+    Then pool "pool-0" should become "offline"
+    And no process of pool "pool-0" should be left
+    When I preload pool "pool-0"
+    Then pool "pool-0" should become "<state>"
+
+    Examples:
+      | state    | model                             |
+      | starting | fake:slow?load_delay_ms=20000     |
+      | unready  | fake:bad?fail_load=gguf_truncated |
+
+  @OC-POOL-3070
+  Scenario Outline: A pool that does not serve is deleted
+    Given the model "demo" is "<model>"
+    And the hive is running
+    When I preload pool "pool-0" with model "demo"
+    Then pool "pool-0" should become "<state>"
+    When I delete pool "pool-0"
+    Then pool "pool-0" should be unknown
+    And no process of pool "pool-0" should be left
+
+    Examples:
+      | state    | model                             |
+      | starting | fake:slow?load_delay_ms=20000     |
+      | unready  | fake:bad?fail_load=gguf_truncated |
+
+  @OC-POOL-3070
+  Scenario Outline: A pool is <action> while its model comes
+    Given the hub takes 20 s for model "big"
+    And the hive is running
+    When I preload pool "pool-0" with model "big"
+    Then pool "pool-0" should become "provisioning"
+    When I <order>
+    Then pool "pool-0" should <end>
+
+    Examples:
+      | action  | order                           | end              |
+      | drained | drain pool "pool-0" within 0 s  | become "offline" |
+      | deleted | delete pool "pool-0"            | be unknown       |
+
+  @OC-POOL-3070
+  Scenario: A pool that was only declared is deleted
+    Given the hive is running
+    And pool "pool-0" is declared with model "llama-3.1-8b-instruct" on devices "0"
+    When I delete pool "pool-0"
+    Then pool "pool-0" should be unknown
+
+  @OC-POOL-3070
   Scenario: A pool that is deleted is forgotten
     Given the hive is running
     And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
@@ -92,6 +155,33 @@ Feature: Pool Preload
     Then the last reload of pool "pool-0" should be "rolled_back"
     And pool "pool-0" should serve model "llama-3.1-8b-instruct"
 
+  @OC-POOL-3071
+  Scenario: A pool that could not load is mended by a reload
+    Given the model "bad" is "fake:bad?fail_load=gguf_truncated"
+    And the model "good" is "fake:good"
+    And the hive is running
+    When I preload pool "pool-0" with model "bad"
+    Then pool "pool-0" should become "unready"
+    When I reload pool "pool-0" with model "good"
+    Then the last reload of pool "pool-0" should be "reloaded"
+    And pool "pool-0" should serve model "good"
+
+  @OC-POOL-3070 @OC-POOL-3071
+  Scenario Outline: A reload is broken off when the pool is <action>
+    Given the model "slow" is "fake:slow?load_delay_ms=20000"
+    And the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When I reload pool "pool-0" with model "slow"
+    Then pool "pool-0" should become "reloading"
+    When I <order>
+    Then pool "pool-0" should <end>
+    And no process of pool "pool-0" should be left
+
+    Examples:
+      | action  | order                           | end              |
+      | drained | drain pool "pool-0" within 0 s  | become "offline" |
+      | deleted | delete pool "pool-0"            | be unknown       |
+
   @OC-POOL-3072
   Scenario: An idle pool unloads, and loads again when it is wanted
     Given the hive is running
@@ -101,6 +191,9 @@ Feature: Pool Preload
     And no process of pool "pool-0" should be left
     When I preload pool "pool-0"
     Then pool "pool-0" should become "ready"
+    And pool "pool-0" should become "idle"
+    When I delete pool "pool-0"
+    Then pool "pool-0" should be unknown
 
   @OC-POOL-3090
   Scenario Outline: A bad request is refused and says why

@@ -51,3 +51,13 @@ Feature: Provisioning
     When I preload pool "pool-0" with model "slow"
     Then pool "pool-0" should show progress between 0 and 1
     And pool "pool-0" should become "ready"
+
+  @OC-POOL-3042
+  Scenario: An engine is compiled once for two pools, started, and proved
+    Given the engine "mine" is to be compiled from source
+    And the hive is running
+    When I preload pool "pool-0" with model "llama-3.1-8b-instruct" on engine "mine"
+    And I preload pool "pool-1" with model "llama-3.1-8b-instruct" on engine "mine"
+    Then pool "pool-0" should become "ready"
+    And pool "pool-1" should become "ready"
+    And the engine "mine" should have been compiled 1 times

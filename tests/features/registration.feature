@@ -27,3 +27,27 @@ Feature: Registration
     Then the hive should be registered with the queen
     When the queen is killed
     Then pool "pool-0" should still be ready
+
+  @OC-POOL-3081
+  Scenario: A cordoned node gets no new work until it is wanted again
+    Given a queen is running
+    And the hive of node "gpu-1" is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    Then the gateway should list the model "llama-3.1-8b-instruct"
+    When I cordon node "gpu-1"
+    Then the queen should list node "gpu-1" as "cordoned"
+    And pool "pool-0" should still be ready
+    When I uncordon node "gpu-1"
+    Then the queen should list node "gpu-1" as "alive"
+    When I ask the gateway to complete "Hello" with model "llama-3.1-8b-instruct"
+    Then the completion should have text and usage
+
+  @OC-POOL-3081 @slow
+  Scenario: A node that falls silent is lost, and found again
+    Given a queen is running
+    And the hive of node "gpu-1" is running
+    Then the queen should list node "gpu-1" as "alive"
+    When the hive is killed
+    Then the queen should list node "gpu-1" as "lost"
+    When a new hive starts in its place
+    Then the queen should list node "gpu-1" as "alive"

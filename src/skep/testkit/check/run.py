@@ -4,11 +4,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
 import skep.testkit.check.clauses  # noqa: F401 - registers them
-from skep.errors import InvalidInput
+from skep.errors import InvalidConfig, InvalidInput
 from skep.proof.bundle import Bundle
 from skep.proof.records import Failure, Kind, ScenarioRecord, Status
 from skep.proof.records import Outcome as BundleOutcome
@@ -49,6 +50,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             for one in self.findings
             if one.verdict is Verdict.FAIL and (is_strict or one.severity is Severity.MUST)
         ]
+
+
+def normal_url(text: str) -> str:
+    """Return a server's address without `/v1` and slashes at its end. Raises: InvalidConfig."""
+    url = text.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    parts = urlsplit(url)
+    if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise InvalidConfig(f"{text!r} is no server's URL, for example http://127.0.0.1:8080", url=text)
+    return url
 
 
 async def check(options: CheckOptions, *, on_finding: OnFinding = lambda _: None) -> Report:

@@ -1,5 +1,6 @@
 """A place for hives and queens of one test: configuration, folders, a mark; empty again at its end."""
 
+import http.client
 import json
 import secrets
 import time
@@ -47,7 +48,9 @@ class Lab:
         }
         self.provisioning: dict[str, Any] = {"cache_dir": str(folder / "cache")}
         self.models: dict[str, str] = {}
+        self.engines: list[dict[str, Any]] = []
         self.pools: list[dict[str, Any]] = []
+        self.connections: list[http.client.HTTPConnection] = []
         self.devices: list[dict[str, Any]] = []
         self.daemons: list[Daemon] = []
         for index in () if has_real_devices else range(2):
@@ -65,9 +68,9 @@ class Lab:
         self.devices = [one for one in self.devices if one["index"] != index]
         self.devices.append({"index": index, "memory_total_bytes": memory_bytes, **facts})
 
-    def add_model(self, name: str, reference: str = "") -> None:
+    def add_model(self, name: str, reference: str = "", *, download_s: float = DOWNLOAD_S) -> None:
         """Make a model known by name; without a reference it is the tiny one, to be downloaded from the hub."""
-        self.models[name] = reference or self.hub.add(f"{name}.gguf", TINY, delay_s=DOWNLOAD_S)
+        self.models[name] = reference or self.hub.add(f"{name}.gguf", TINY, delay_s=download_s)
 
     def start_hive(self, **settings: Any) -> Daemon:
         """Start a hive from what was collected."""
@@ -120,6 +123,8 @@ class Lab:
 
     def close(self) -> None:
         """End every daemon, then whatever else carries the mark."""
+        for connection in self.connections:
+            connection.close()
         for daemon in reversed(self.daemons):
             if daemon.is_running:
                 daemon.process.terminate()
@@ -144,6 +149,8 @@ class Lab:
         parts = ["[hive_daemon]", _pairs(self.settings), "[provisioning]", _pairs(self.provisioning)]
         for name, reference in self.models.items():
             parts += ["[[model]]", _pairs({"name": name, "ref": reference})]
+        for engine in self.engines:
+            parts += ["[[engine]]", _pairs(engine)]
         for pool in self.pools:
             parts += ["[[pool]]", _pairs(pool)]
         for device in self.devices:

@@ -23,6 +23,22 @@ def worker_hangs(world: World, pool_id: str) -> None:
     _signal(world, pool_id, signal.SIGSTOP)
 
 
+@when(parsers.parse('a worker of pool "{pool_id}" stalls until it is suspected'))
+def worker_stalls(world: World, pool_id: str) -> None:
+    """SIGSTOP one worker, and SIGCONT it as soon as a probe was missed."""
+    _signal(world, pool_id, signal.SIGSTOP)
+    _until_suspect(world, pool_id)
+    os.kill(world.seen["victim"]["pid"], signal.SIGCONT)
+
+
+@when(parsers.parse('a worker of pool "{pool_id}" hangs, and dies while it is suspected'))
+def worker_hangs_and_dies(world: World, pool_id: str) -> None:
+    """SIGSTOP one worker, and SIGKILL it as soon as a probe was missed."""
+    _signal(world, pool_id, signal.SIGSTOP)
+    _until_suspect(world, pool_id)
+    os.kill(world.seen["victim"]["pid"], signal.SIGKILL)
+
+
 @when(parsers.parse('a worker of pool "{pool_id}" meets a device error'))
 def worker_device_error(world: World, pool_id: str) -> None:
     """Send jobs to a model whose script fails on the device, until the worker gives up or is taken out."""
@@ -129,6 +145,23 @@ def tries_again(world: World, pool_id: str) -> None:
     assert started
 
 
+@then(parsers.parse('the worker of pool "{pool_id}" should be forgiven'))
+def worker_forgiven(world: World, pool_id: str) -> None:
+    """Wait until the same process is ready again; hold that nothing was restarted."""
+    lost = world.seen["victim"]
+    found = world.until_pool(
+        pool_id,
+        lambda pool: any(
+            each["state"] == "ready" and each["pid"] == lost["pid"] for each in pool["replicas"]
+        ),
+        what="has forgiven its worker",
+    )
+    again = next(each for each in found["replicas"] if each["pid"] == lost["pid"])
+    assert again["restart_count"] == lost["restart_count"], again
+    told = [each["facts"].get("event") for each in world.events(pool_id, kind="replica")]
+    assert "probe_answered" in told, told
+
+
 @then("the neighbours should not have been touched")
 def neighbours_kept(world: World) -> None:
     """Hold that the other workers are the same processes."""
@@ -144,6 +177,15 @@ def _signal(world: World, pool_id: str, number: signal.Signals) -> None:
     world.seen["victim"] = replicas[0]
     world.mark(pool_id)
     os.kill(replicas[0]["pid"], number)
+
+
+def _until_suspect(world: World, pool_id: str) -> None:
+    world.lab.until(
+        lambda: any(
+            each["facts"].get("event") == "probe_missed" for each in world.events(pool_id, kind="replica")
+        ),
+        what=f"a worker of {pool_id} is suspected",
+    )
 
 
 def _verdicts(world: World, pool_id: str) -> list[dict[str, object]]:

@@ -1,7 +1,12 @@
 """Pools: preload, readiness, drain, reload, idle."""
 
+import http.client
+import json
+from urllib.parse import urlsplit
+
 from pytest_bdd import given, parsers, then, when
 
+from skep.testkit.fleet.ask import ASK_S_MAX
 from skep.testkit.steps.assertions import assert_cause, assert_passed_through, assert_status
 from skep.testkit.world import World
 
@@ -40,6 +45,23 @@ def preload_with_ttl(world: World, pool_id: str, model: str, seconds: float) -> 
 def preload(world: World, pool_id: str) -> None:
     """Load a declared pool."""
     world.act(pool_id, "preload")
+
+
+@when(parsers.parse('a job of {count:d} tokens runs on pool "{pool_id}"'))
+def job_runs(world: World, count: int, pool_id: str) -> None:
+    """Stream from a worker and read no further than the stream's first bytes: the job goes on."""
+    world.until_ready(pool_id)
+    handoff = next(each for name, each in world.lab.handoffs().items() if name.startswith(f"{pool_id}-"))
+    split = urlsplit(handoff["url"])
+    connection = http.client.HTTPConnection(split.hostname or "", split.port, timeout=ASK_S_MAX)
+    world.lab.connections.append(connection)
+    body = {"model": handoff["model"]["name"], "prompt": "Once", "max_tokens": count, "stream": True}
+    headers = {"content-type": "application/json", "authorization": f"Bearer {handoff['token']}"}
+    connection.request("POST", "/v1/completions", json.dumps(body), headers)
+    reply = connection.getresponse()
+    assert reply.status == 200, reply.read(600)
+    assert reply.read(1), "the stream ended before it began"
+    world.seen["stream"] = reply
 
 
 @when(parsers.parse('I drain pool "{pool_id}" within {seconds:g} s'))

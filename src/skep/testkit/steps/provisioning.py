@@ -1,12 +1,19 @@
 """Models and engines brought to the machine."""
 
 import hashlib
+import os
+import subprocess
 from pathlib import Path
 
-from pytest_bdd import given, parsers, then
+import pytest
+from pytest_bdd import given, parsers, then, when
 
 from skep.testkit.fleet.hub import HubFault
+from skep.testkit.fleet.source import ENGINE, missing_tools, write_source
+from skep.testkit.steps.assertions import assert_status
 from skep.testkit.world import World
+
+RUN_S_MAX = 10
 
 
 @given(parsers.parse('the hub answers "{fault}" {times:d} times for model "{name}"'))
@@ -15,6 +22,39 @@ def hub_fault(world: World, fault: str, times: int, name: str) -> None:
     lab = world.own()
     lab.add_model(name)
     lab.hub.files[f"{name}.gguf"].faults.append(HubFault(fault, times))
+
+
+@given(parsers.parse('the hub takes {seconds:g} s for model "{name}"'))
+def slow_hub(world: World, seconds: float, name: str) -> None:
+    """Offer a model whose download takes its time."""
+    world.own().add_model(name, download_s=seconds)
+
+
+@given(parsers.parse('the engine "{engine}" is to be compiled from source'))
+def engine_from_source(world: World, engine: str) -> None:
+    """Declare an engine whose program is built here: a git repository of ours, CMake, a C compiler."""
+    if reason := missing_tools():
+        pytest.skip(reason)
+    lab = world.own()
+    repo = write_source(lab.folder / "engine-source")
+    lab.engines.append(
+        {
+            "id": engine,
+            "kind": "command",
+            "way": "source",
+            "program": ENGINE,
+            "argv": [ENGINE, "{port}"],
+            "repo": str(repo),
+            "ref": "v1",
+        }
+    )
+
+
+@when(parsers.parse('I preload pool "{pool_id}" with model "{model}" on engine "{engine}"'))
+def preload_on_engine(world: World, pool_id: str, model: str, engine: str) -> None:
+    """Declare a pool on an engine of skep.toml, and load it."""
+    assert_status(world.declare(pool_id, model, engine=engine, backend="llama"), 202)
+    assert_status(world.act(pool_id, "preload"), 202)
 
 
 @given("provisioning may not download")
@@ -52,6 +92,22 @@ def not_in_cache(world: World, name: str) -> None:
     """Hold that nothing that failed its checksum stands under the model's name."""
     found = [path for path in _cached(world) if path.suffix == ".gguf" and name in path.name]
     assert not found, found
+
+
+@then(parsers.parse('the engine "{engine}" should have been compiled {times:d} times'))
+def compiled_times(world: World, engine: str, times: int) -> None:
+    """Hold how many built programs stand in the engines' folder, and that each runs."""
+    programs = [
+        path
+        for path in (world.lab.folder / "cache").rglob(ENGINE)
+        if path.is_file() and os.access(path, os.X_OK)
+    ]
+    assert len(programs) == times, f"{engine}: {programs}"
+    for path in programs:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, check=False, timeout=RUN_S_MAX
+        )
+        assert done.stdout.strip() == f"{ENGINE} 1.0.0", done
 
 
 @then(parsers.parse('the model "{name}" should not have been asked for'))

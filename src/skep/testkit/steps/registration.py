@@ -7,6 +7,8 @@ from pytest_bdd import given, parsers, then, when
 from skep.testkit.fleet.ask import ask
 from skep.testkit.world import World
 
+LISTED_S_MAX = 60.0
+
 
 @given("a queen is running")
 def queen_is_running(world: World) -> None:
@@ -29,6 +31,14 @@ def queen_killed(world: World) -> None:
     world.queen.kill()
 
 
+@when(parsers.re(r'I (?P<verb>cordon|uncordon) node "(?P<node_id>[^"]+)"'))
+def cordon(world: World, verb: str, node_id: str) -> None:
+    """Tell the queen to give a node no new work, or to give it some again."""
+    assert world.queen is not None, "no queen was started"
+    world.last_response = ask(world.queen.url, f"/v2/nodes/{node_id}/{verb}", {}, method="POST")
+    assert world.last_response.status == 200, world.last_response.text
+
+
 @when("the hive stops")
 def hive_stops(world: World) -> None:
     """End the hive as an operator does."""
@@ -37,12 +47,13 @@ def hive_stops(world: World) -> None:
 
 @then(parsers.parse('the queen should list node "{node_id}" as "{state}"'))
 def queen_lists(world: World, node_id: str, state: str) -> None:
-    """Wait until the queen's list has the node in this state."""
+    """Wait until the queen's list has the node in this state; a silent one is lost after half a minute."""
     found = world.lab.until(
         lambda: next(
             (each for each in _nodes(world) if each["node_id"] == node_id and each["state"] == state), None
         ),
         what=f"the queen lists {node_id} as {state}",
+        within_s=LISTED_S_MAX,
     )
     assert found["node_id"] == node_id
     world.seen["node"] = found

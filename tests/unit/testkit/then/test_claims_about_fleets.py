@@ -4,6 +4,7 @@ A claim is a step's text, what makes it true where the plain scene does not, and
 `Then` without a claim fails the last test.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,18 @@ def no_cache(scene: Any) -> None:
 def forged_cache(scene: Any) -> None:
     scene.on_hub("GET")
     (scene.folder / "cache" / "m.gguf").write_bytes(b"sthgiew")
+
+
+def engines(*names: str, says: str = "built-engine 1.0.0") -> Change:
+    def change(scene: Any) -> None:
+        shutil.rmtree(scene.folder / "cache", ignore_errors=True)
+        for name in names:
+            program = scene.folder / "cache" / name / "built-engine"
+            program.parent.mkdir(parents=True)
+            program.write_text(f"#!/bin/sh\necho {says}\n")
+            program.chmod(0o700)
+
+    return change
 
 
 def handoff(**changes: Any) -> Change:
@@ -152,6 +165,7 @@ CLAIMS = [
     Claim('the model "m" should be downloaded 1 times', (hub("GET", "GET"), hub("GET bytes=3-"), forged_cache), hub("GET bytes=0-")),
     Claim('the download of model "m" should have been resumed', (hub("GET", "GET"), hub("GET bytes=0-")), hub("GET", "GET bytes=3-")),
     Claim('no file of model "m" should be in the cache', (hub("GET"),), no_cache),
+    Claim('the engine "e" should have been compiled 1 times', (engines(), engines("a", "b"), engines("a", says="other 2")), engines("a")),
     Claim('the model "m" should not have been asked for', (hub("GET"), hub("HEAD")), hub()),
     Claim('pool "pool-0" should show progress between 0 and 1',
           (pool(progress=1.5), lambda scene: scene.events[2]["facts"].update(progress=-0.1),
@@ -180,6 +194,9 @@ CLAIMS = [
           lambda scene: (verdicts(is_storm=True, breaker="open")(scene), replica(state="held", breaker="open")(scene),
                          metrics('skep_storm_total{pool_id="pool-0"} 1')(scene))),
     Claim('pool "pool-0" should try again at once', (events(0, 4),)),
+    Claim('the worker of pool "pool-0" should be forgiven',
+          (replica(restart_count=2), replica(pid=1), replica(state="suspect"), events(0, 4)),
+          lambda scene: (scene.world.seen["victim"].update(pid=scene.me, restart_count=1), scene.events[1]["facts"].update(event="probe_answered"))),
     Claim("the neighbours should not have been touched", (processes(1), lambda scene: scene.world.engines.clear()),
           lambda scene: scene.world.engines.update(r1=scene.replica)),
     # gpu

@@ -31,6 +31,9 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("unit", "reach", "features", "report"))
     parser.add_argument("--only", default="", help="Modules, by their last names.")
+    parser.add_argument(
+        "--scenarios", default="", help="For reach: a -k expression, to look again at these alone."
+    )
     parser.add_argument("--budget-s", type=float, default=24 * 3600)
     parser.add_argument("--out", type=Path, default=Path(".mutation"))
     options = parser.parse_args()
@@ -46,7 +49,7 @@ def main() -> None:
         case "unit":
             try_units(mutants, Results(out / "unit.jsonl"), deadline_s=deadline_s)
         case "reach":
-            find_reach(out)
+            find_reach(out, options.scenarios)
         case "features":
             try_features(mutants, Results(out / "features.jsonl"), out, deadline_s=deadline_s)
         case "report":

@@ -34,14 +34,24 @@ PATIENCE = "0.4"
 """A mutant that makes something wait for ever shall not cost 40 s; the control run is as impatient."""
 
 
-def find_reach(out: Path) -> None:
-    """Run every scenario once, with daemons that tell which policy functions and table entries they use."""
+def find_reach(out: Path, only: str) -> None:
+    """Run every scenario once, or those that pytest's -k chooses, with daemons that tell what they use; add to what is known."""
     folder = out / "reach"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     paths = [f"tests/features/test_{name}.py" for name in SUITES]
     environment = {**os.environ, **_environment(folder), "SKEP_REACH": str(folder)}
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "skep_scenarios", "-n", "2", *paths]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "skep_scenarios",
+        "-n",
+        "2",
+        *paths,
+        *(("-k", only) if only else ()),
+    ]
     done = subprocess.run(argv, env=environment, check=False)
     print(f"reach: pytest ended with {done.returncode}; {len(scenarios_by_reach(out))} things are reached")
 
@@ -76,11 +86,12 @@ def try_features(mutants: Sequence[Mutant], results: Results, out: Path, *, dead
     reach = scenarios_by_reach(out)
     steady = _steady({each for mutant in mutants for each in sample(reach.get(mutant.reached_by, ()))}, out)
     for mutant in mutants:
-        if mutant.key in results.found:
+        chosen = [each for each in sample(reach.get(mutant.reached_by, ())) if each in steady]
+        known = results.found.get(mutant.key, {}).get("verdict")
+        if known and (known != "unreached" or not chosen):
             continue
         if time.monotonic() > deadline_s:
             return
-        chosen = [each for each in sample(reach.get(mutant.reached_by, ())) if each in steady]
         facts = {"place": f"{mutant.module}:{mutant.line}", "word": mutant.word, "scenarios": chosen}
         if not chosen:
             results.add(mutant.key, "unreached", **facts)

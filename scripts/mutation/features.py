@@ -81,34 +81,49 @@ def sample(scenarios: Sequence[str]) -> list[str]:
 
 
 def try_features(mutants: Sequence[Mutant], results: Results, out: Path, *, deadline_s: float) -> None:
-    """Run the scenarios of each mutant until one fails."""
+    """Run the scenarios of each mutant until one fails that passes without a mutant."""
     warm_up()
     reach = scenarios_by_reach(out)
-    steady = _steady({each for mutant in mutants for each in sample(reach.get(mutant.reached_by, ()))}, out)
+    control = Control(out)
     for mutant in mutants:
-        chosen = [each for each in sample(reach.get(mutant.reached_by, ())) if each in steady]
+        chosen = [
+            each for each in sample(reach.get(mutant.reached_by, ())) if not control.is_known_unsteady(each)
+        ]
         known = results.found.get(mutant.key, {}).get("verdict")
         if known and (known != "unreached" or not chosen):
             continue
         if time.monotonic() > deadline_s:
             return
+        verdict, told = "unreached", dict[str, Any]()
+        while chosen:
+            verdict, told = _try(mutant, chosen, out)
+            suspects = [told["by"]] if told.get("by") else chosen
+            if verdict != "killed" or all(control.passes(each) for each in suspects):
+                break
+            chosen = [each for each in chosen if not control.is_known_unsteady(each)]
+            verdict, told = "unreached", {}
         facts = {"place": f"{mutant.module}:{mutant.line}", "word": mutant.word, "scenarios": chosen}
-        if not chosen:
-            results.add(mutant.key, "unreached", **facts)
-            continue
-        verdict, told = _try(mutant, chosen, out)
         results.add(mutant.key, verdict, **facts, **told)
         print(f"{verdict}: {mutant.module}:{mutant.line}: {mutant.word} {told.get('step', '')}", flush=True)
 
 
-def _steady(scenarios: set[str], out: Path) -> set[str]:
-    """The control: scenarios that pass without a mutant, in the same way of running them."""
-    kept = out / "steady.json"
-    known: dict[str, bool] = json.loads(kept.read_text()) if kept.exists() else {}
-    for each in sorted(scenarios - known.keys()):
-        known[each] = _run([each], out, {})[0] == 0
-        kept.write_text(json.dumps(known))
-    return {each for each in scenarios if known[each]}
+class Control:
+    """Which scenarios pass without a mutant, run in the same impatient way; asked once each, when one has killed."""
+
+    def __init__(self, out: Path) -> None:
+        self._out, self._kept = out, out / "steady.json"
+        self._known: dict[str, bool] = json.loads(self._kept.read_text()) if self._kept.exists() else {}
+
+    def is_known_unsteady(self, scenario: str) -> bool:
+        """Whether it failed before without a mutant."""
+        return not self._known.get(scenario, True)
+
+    def passes(self, scenario: str) -> bool:
+        """Whether it passes without a mutant."""
+        if scenario not in self._known:
+            self._known[scenario] = _run([scenario], self._out, {})[0] == 0
+            self._kept.write_text(json.dumps(self._known))
+        return self._known[scenario]
 
 
 def _try(mutant: Mutant, scenarios: list[str], out: Path) -> tuple[str, dict[str, Any]]:

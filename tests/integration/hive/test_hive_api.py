@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import random
 import ssl
 import subprocess
 import sys
@@ -247,4 +248,54 @@ def test_nothing_that_the_document_allows_or_forbids_breaks_the_server(place, po
     (place.folder / "schemathesis.txt").write_text(done.stdout)
     assert done.returncode == 0, done.stdout[-6000:]
     assert hive.process.poll() is None
+    assert hive.ask("/health")[0] == 200
+
+
+@pytest.mark.parametrize("route", ["events", "logs"])
+def test_malformed_requests_for_a_stream_are_refused_or_answered_and_never_break_it(
+    place, pool_toml, route: str
+) -> None:
+    rng = random.Random(int(os.environ.get("SKEP_SEED", "20260101")))
+    place.configure(pool_toml())
+    hive = place.start()
+    hive.until_ready()
+    values = [
+        "0",
+        "-1",
+        "1e9",
+        "9" * 30,
+        "true",
+        "nope",
+        "%00",
+        "%ff%fe",
+        "r0",
+        "../../etc/passwd",
+        "",
+        "a" * 3000,
+    ]
+    names = ["follow", "lines", "replica", "unknown"]
+    connection = http.client.HTTPConnection(hive.url.removeprefix("http://"), timeout=20)
+    statuses = set()
+    for _ in range(int(os.environ.get("SKEP_FUZZ", "10")) * 10):
+        query = "&".join(f"{rng.choice(names)}={rng.choice(values)}" for _ in range(rng.randrange(4)))
+        pool_id = rng.choice(["pool-0", "pool-0", "pool-0", "gone", "%2e%2e", "a" * 200])
+        headers = (
+            {"last-event-id": rng.choice(["0", "x", "9" * 40, "-1", "\xff"])} if rng.random() < 0.5 else {}
+        )
+        connection.request(
+            rng.choice(["GET", "GET", "GET", "POST", "PATCH"]),
+            f"/v2/pools/{pool_id}/{route}?follow=false&{query}",
+            headers=headers,
+        )
+        reply = connection.getresponse()
+        statuses.add(reply.status)
+        if reply.status == 200:
+            assert reply.getheader("content-type").startswith("text/event-stream")
+            connection.close()  # It may follow for ever.
+            continue
+        error = json.loads(reply.read())["error"]
+        assert 400 <= reply.status < 500, error
+        assert {"code", "message", "retryable"} <= set(error)
+    connection.close()
+    assert {200, 400, 404, 405} <= statuses
     assert hive.ask("/health")[0] == 200

@@ -20,6 +20,9 @@ LIAR = textwrap.dedent(
     nonce = os.environ["SKEP_WORKER_NONCE"]
     def on(): return os.path.exists(flag)
 
+    if how == "refuses" and on():
+        sys.exit(3)
+
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_): pass
         def answer(self, status, body):
@@ -142,3 +145,23 @@ async def test_what_will_not_go_goes_with_all_that_it_started(hive_here, comes_t
         await pool.drain(0.0)
         await comes_true(lambda: pool.state == "offline")
         assert not group.marked("SKEP_WORKER_NONCE", nonce)
+
+
+async def test_a_reload_with_no_way_back_says_so_and_goes_on_trying_the_old_model(
+    hive_here, comes_true, liar
+) -> None:
+    flag = liar("refuses")
+    spec = PoolSpec(id="p", model="fake:old?memory_bytes=1200000000", backend="fake", devices="0")
+    async with hive_here(fake_devices=(DEVICE,), pools=(spec,)) as core:
+        pool = core.pools.get("p")
+        await comes_true(lambda: pool.state == "ready")
+        flag.touch()
+        await pool.reload("fake:new?memory_bytes=1200000000", 0.0)
+        await comes_true(lambda: pool.last_reload is not None)
+        assert pool.last_reload["outcome"] == "failed"
+        assert pool.state == "unready"
+        assert pool.last_error["message"]
+        flag.unlink()
+        await pool.reset()
+        await comes_true(lambda: pool.state == "ready")
+        assert pool.plan.model_name == "old"

@@ -128,7 +128,11 @@ def _install_steps(
     steps.append(recipes.configure(host, artifact.key))
     if facts.is_serving:
         steps.append(recipes.drain(host))
-    return [*steps, recipes.switch(artifact.key, facts.current_key)]
+    return [*steps, _switch(facts, artifact.key, facts.current_key)]
+
+
+def _switch(facts: HostFacts, key: str, previous: str) -> RemoteStep:
+    return recipes.switch(key, previous, is_linked=facts.link == recipes.BIN_LINK)
 
 
 def _start_steps(host: HiveHost, facts: HostFacts) -> list[RemoteStep]:
@@ -172,7 +176,7 @@ def plan_uninstall(alias: str, facts: HostFacts) -> HostPlan:
 
 def plan_put_back(host: HiveHost, facts: HostFacts) -> HostPlan:
     """Return what brings the version back that `facts` found: the answer to a gate that failed after the switch."""
-    steps = [recipes.switch(facts.current_key, "")]
+    steps = [_switch(facts, facts.current_key, "")]
     if host.auto_start:
         steps += _start_steps(host, facts)
     return HostPlan(alias=host.alias, key=facts.current_key, replaces="", steps=tuple(steps), uploads=())
@@ -191,7 +195,7 @@ def _rollback(host: HiveHost, facts: HostFacts, now_s: float) -> HostPlan:
         config_key="",
     )
     steps = [recipes.drain(host)] if facts.is_serving else []
-    steps.append(recipes.switch(previous, facts.current_key))
+    steps.append(_switch(facts, previous, facts.current_key))
     if host.auto_start:
         steps += _start_steps(host, facts)
     steps.append(recipes.record(manifest))

@@ -32,7 +32,7 @@ def version_folder(key: str) -> str:
 def stage(artifact: Artifact, python: str) -> RemoteStep:
     """Fill the version's folder. What an interrupted run left there goes first; nobody runs it yet."""
     folder = version_folder(artifact.key)
-    clean = f"rm -rf {q(folder)}\nmkdir -p {q(folder)}/bin\n"
+    clean = f"[ ! -e {q(folder)} ] || rm -rf {q(folder)}\nmkdir -p {q(folder)}/bin\n"
     fetch, source = _fetched(artifact)
     match artifact.kind:
         case ArtifactKind.BINARY:
@@ -141,15 +141,11 @@ def _replace_link(target: str, link: str) -> str:
     return f"ln -sfn {q(target)} {q(link + '.new')}\nmv -T {q(link + '.new')} {q(link)}\n"
 
 
-def switch(key: str, previous: str) -> RemoteStep:
-    """Make `current` name the version: one atomic rename, the only moment of change."""
+def switch(key: str, previous: str, *, is_linked: bool) -> RemoteStep:
+    """Make `current` name the version: one atomic rename, the only moment of change. `is_linked`: the command leads there."""
     keep = _replace_link(f"versions/{previous}", layout.PREVIOUS) if previous and previous != key else ""
-    script = (
-        keep
-        + _replace_link(f"versions/{key}", layout.CURRENT)
-        + f"mkdir -p {layout.BIN}\n"
-        + _replace_link(BIN_LINK, f"{layout.BIN}/skep")
-    )
+    link = "" if is_linked else f"mkdir -p {layout.BIN}\n" + _replace_link(BIN_LINK, f"{layout.BIN}/skep")
+    script = keep + _replace_link(f"versions/{key}", layout.CURRENT) + link
     return RemoteStep(name="switch", detail=f"current → {key}", script=script)
 
 
@@ -178,7 +174,9 @@ def config_key(host: HiveHost, token_digest: str) -> str:
 def configure(host: HiveHost, key: str) -> RemoteStep:
     """Write the hive's own configuration beside its program, readable by nobody else."""
     target = f"{version_folder(key)}/hive.toml"
-    script = f"printf '%s' {q(hive_config(host))} | sed \"s|@HOME@|$HOME|\" > {q(target)}.new\nmv {q(target)}.new {q(target)}\n"
+    text = hive_config(host)
+    fill = ' | sed "s|@HOME@|$HOME|"' if "@HOME@" in text else ""
+    script = f"printf '%s' {q(text)}{fill} > {q(target)}.new\nmv {q(target)}.new {q(target)}\n"
     return RemoteStep(name="configure", detail=target, script=script)
 
 

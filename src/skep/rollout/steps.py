@@ -65,13 +65,13 @@ def render(
     head = f"""N={q(nonce)}
 cd "$HOME" || exit 70
 umask 077
-mkdir -p {layout.SHARE}
+[ -d {layout.SHARE} ] || mkdir -p {layout.SHARE}
 exec 9>{layout.LOCK}
 flock -w {LOCK_WAIT_S} 9 || {{ echo "$N busy"; exit {EXIT_BUSY}; }}
 {READ_MANIFEST}[ "$m" = {q(manifest_text)} ] || {{ echo "$N changed"; exit {EXIT_CHANGED}; }}
 run() {{
   echo "$N begin $1"
-  sh -c "$2" 2>&1 </dev/null
+  ( set -eu; eval "$2" ) 2>&1 </dev/null
   s=$?
   [ $s = 0 ] || {{ echo "$N failed $1 $s"; exit {EXIT_STEP_FAILED}; }}
   echo "$N done $1"
@@ -84,7 +84,7 @@ run() {{
         if step.name in COMMITS and not asked:
             asked = True
             lines.append(_ASK)
-        lines.append(f"run {q(step.name)} {q('set -eu' + chr(10) + step.script)}\n")
+        lines.append(f"run {q(step.name)} {q(step.script)}\n")
     return head + "".join(lines)
 
 
@@ -92,8 +92,8 @@ run() {{
 # upload is sent only when its own `begin` was seen.
 _TAKE = f"""take() {{
   echo "$N begin send"
-  {{ mkdir -p -m 700 "${{2%/*}}" && head -c "$1" > "$2.part" && [ "$(wc -c < "$2.part")" -eq "$1" ] &&
-    chmod "$3" "$2.part" && mv "$2.part" "$2"; }} 2>&1 || {{ echo "$N failed send 1"; exit {EXIT_STEP_FAILED}; }}
+  {{ mkdir -p "${{2%/*}}" && head -c "$1" > "$2.part" && [ "$(wc -c < "$2.part")" -eq "$1" ] &&
+    {{ [ "$3" = 600 ] || chmod "$3" "$2.part"; }} && mv "$2.part" "$2"; }} 2>&1 || {{ echo "$N failed send 1"; exit {EXIT_STEP_FAILED}; }}
   echo "$N done send"
 }}
 """

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -144,9 +145,15 @@ def main() -> None:
             "one_step, next trace not saved", "steps", "", lambda: steps(folder, "simple", is_saved=False)
         )
         measured("gymnasium environment, from nothing", "steps", "", single_env)
-        env = ArenaVectorEnv(256)
-        measured("vector environment, from nothing", "steps", "", lambda: vector_rounds(env, 200))
-        measured("vector environment, states seen before", "steps", "20,000", lambda: vector_rounds(env, 200))
+        for processes in (1, 2):
+            env = ArenaVectorEnv(256, processes=processes)
+            env.reset(seed=1)
+            # The processes have started, on variants of which the measured run has next to none.
+            env.step(np.full(256, env.actions.index("scale_up_replicas")))
+            name = f"vector environment, {processes} process{'es' if processes > 1 else ''}"
+            measured(f"{name}, from nothing", "steps", "20,000", partial(vector_rounds, env, 200))
+            measured(f"{name}, states seen before", "steps", "", partial(vector_rounds, env, 200))
+            env.close()
         large(folder, events)
 
 

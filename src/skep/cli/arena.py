@@ -129,16 +129,13 @@ def policies(as_json: JsonOption = False) -> None:
         out().print(f"[bold]{what}[/bold]  {', '.join(names)}")
 
 
-for _name, _command in {
-    "explain": explain,
-    "bench": bench,
-    "sweep": sweep,
-    "report": report,
-    "train": train,
-    "fleet": fleet,
-    "calibrate": calibrate,
-}.items():
-    app.command(_name)(_command)
+app.command("explain")(explain)
+app.command("bench")(bench)
+app.command("sweep")(sweep)
+app.command("report")(report)
+app.command("train")(train)
+app.command("fleet")(fleet)
+app.command("calibrate")(calibrate)
 app.add_typer(trace_app, name="trace")
 
 

@@ -11,7 +11,7 @@ from skep.cli.console import err, out, print_json, run
 from skep.errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from skep.arena.fleet.calibrate import Calibration
+    from skep.arena.fleet.check import Calibration
     from skep.arena.fleet.compare import FleetReport
 
 REPORT_JSON, REPORT_MARKDOWN = "fleet.json", "fleet.md"
@@ -139,6 +139,9 @@ def calibrate(
     slots: Annotated[int, typer.Option("--slots", min=1, help="The worker's slots.")] = 4,
     context: Annotated[int, typer.Option("--context", min=32, help="Tokens of each slot.")] = 4096,
     requests: Annotated[int, typer.Option("--requests", min=2, help="Requests of the check.")] = 60,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, max=100, help="Fits, each with its share of the check.")
+    ] = 3,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     save: Annotated[Path | None, typer.Option("--save", help="Write the model here.")] = None,
     token: Annotated[str | None, typer.Option("--token", envvar="SKEP_WORKER_TOKEN")] = None,
@@ -151,7 +154,7 @@ def calibrate(
     from skep.arena.fleet.calibrate import Target, calibrate
 
     target = Target(url=url, model=served, token=token, slots=slots, context=context)
-    found = run(lambda: calibrate(target, requests=requests, seed=seed))
+    found = run(lambda: calibrate(target, requests=requests, rounds=rounds, seed=seed))
     if save is not None:
         import msgspec
 
@@ -171,14 +174,12 @@ def _print_calibration(found: "Calibration") -> None:
     check = found.check
     out().print(json.dumps(msgspec.to_builtins(found.model), indent=2))
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for title in ("", "real", "simulated", "error"):
+    for title in ("", "real", "simulated", "error", f"in {check.rounds} rounds"):
         table.add_column(title, justify="right" if title else "left")
-    rows = (
-        ("first token, mean s", check.real_ttft.mean, check.simulated.ttft.mean, check.ttft_mean_error),
-        ("first token, p90 s", check.real_ttft.p90, check.simulated.ttft.p90, check.ttft_p90_error),
-        ("whole request, mean s", check.real_total.mean, check.simulated.total.mean, check.total_mean_error),
-        ("whole request, p90 s", check.real_total.p90, check.simulated.total.p90, check.total_p90_error),
-    )
-    for name, real, simulated, error in rows:
-        table.add_row(name, f"{real:.4g}", f"{simulated:.4g}", f"{error:+.1%}")
+    for name, error in check.errors.items():
+        extremes = f"{error.least:+.0%} to {error.most:+.0%}"
+        table.add_row(
+            f"{name}, s", f"{error.real_s:.4g}", f"{error.simulated_s:.4g}", f"{error.middle:+.1%}", extremes
+        )
     out().print(table)
+    err().print(f"the worker's own speed differed by {found.speed_spread:.0%} between the rounds")

@@ -1,7 +1,8 @@
 """A worker model measured on a real worker, over its OpenAI-compatible endpoint, and how far off it is.
 
 Three sweeps: prompts of growing length alone (what a prompt token costs), growing company (what a step and a sequence
-cost), and then a load at random times, which is simulated with the fitted numbers and compared with what happened.
+cost), and then a load at random times, which is simulated with the fitted numbers and compared with what happened
+(`check.py`). All three are repeated in rounds.
 """
 
 import asyncio
@@ -14,10 +15,16 @@ import aiohttp
 import msgspec
 import numpy as np
 
-from skep.arena.fleet.metrics import FleetResult, Spread, spread_of
+from skep.arena.fleet.check import (
+    Calibration,
+    Timing,
+    check_load,
+    check_model,
+    median_model,
+    speed_spread,
+)
 from skep.arena.fleet.model import WorkerModel
 from skep.arena.fleet.requests import TracedRequest
-from skep.arena.fleet.simulate import FleetPlan, simulate
 from skep.errors.arena import DriverUnavailable
 from skep.web.client import make_client
 from skep.wire.sse import SseParser
@@ -27,8 +34,7 @@ REPEATS: Final = 5
 SHORT_TOKENS: Final = 8
 STEP_S_MIN: Final = 1e-6
 READY_S_MAX: Final = 60.0
-CHECK_LOAD: Final = 0.4
-"""The share of its capacity at which a worker's model is checked."""
+ROUNDS: Final = 3
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,35 +46,6 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 4
     context: int = 512
     tokens: int = 200
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """One real request: seconds from its sending to its first token and to its end, and how many tokens came."""
-
-    first_s: float
-    done_s: float
-    tokens: int
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """Reality and simulation of the same load. Errors are relative, of simulated against real."""
-
-    requests: int
-    rate_per_s: float
-    real_ttft: Spread
-    real_total: Spread
-    simulated: FleetResult
-    ttft_mean_error: float
-    ttft_p90_error: float
-    total_mean_error: float
-    total_p90_error: float
-
-
-class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """A fitted model and its error."""
-
-    model: WorkerModel
-    check: Check
 
 
 class Prober:
@@ -158,21 +135,6 @@ async def _company(prober: Prober, slots: int, output_tokens: int) -> tuple[floa
     return max(float(offset), STEP_S_MIN), max(float(slope), 0.0)
 
 
-def check_load(target: Target, model: WorkerModel, count: int, seed: int) -> list[TracedRequest]:
-    """Return requests at random times that load a worker to `CHECK_LOAD` of what it can do."""
-    rng = random.Random(seed)  # noqa: S311 - a load, seeded on purpose
-    prompt, output = max(target.context // 8, 8), max(target.context // 8, 8)
-    # Prompts are read one after the other; tokens are written for all slots at a time.
-    busy_s = prompt * model.prompt_token_s + output * model.decode_step_s(target.slots) / target.slots
-    rate = CHECK_LOAD / busy_s
-    found, at_s = [], 0.0
-    for _ in range(count):
-        sizes = (rng.randint(prompt // 2, prompt * 3 // 2), rng.randint(output // 2, output * 3 // 2))
-        found.append(TracedRequest(at_s=at_s, prompt_tokens=sizes[0], output_tokens=sizes[1]))
-        at_s += rng.expovariate(rate)
-    return found
-
-
 async def _play(prober: Prober, requests: Sequence[TracedRequest]) -> list[Timing]:
     """Send requests at their times, and return their timings."""
     started = time.perf_counter()
@@ -186,51 +148,38 @@ async def _play(prober: Prober, requests: Sequence[TracedRequest]) -> list[Timin
     return [task.result() for task in tasks]
 
 
-def _check(model: WorkerModel, requests: Sequence[TracedRequest], real: Sequence[Timing]) -> Check:
-    plan = FleetPlan(replicas=1, model=model, queue_max=len(requests), queue_s_max=3600.0)
-    simulated = simulate(requests, plan, "skep")
-    ttft, total = spread_of([one.first_s for one in real]), spread_of([one.done_s for one in real])
-
-    def error(simulated_s: float, real_s: float) -> float:
-        return (simulated_s - real_s) / max(real_s, 1e-9)
-
-    span_s = requests[-1].at_s - requests[0].at_s
-    return Check(
-        requests=len(requests),
-        rate_per_s=len(requests) / max(span_s, 1e-9),
-        real_ttft=ttft,
-        real_total=total,
-        simulated=simulated,
-        ttft_mean_error=error(simulated.ttft.mean, ttft.mean),
-        ttft_p90_error=error(simulated.ttft.p90, ttft.p90),
-        total_mean_error=error(simulated.total.mean, total.mean),
-        total_p90_error=error(simulated.total.p90, total.p90),
+async def _fit(prober: Prober, target: Target, chunk_tokens: int) -> WorkerModel:
+    output_tokens = max(target.context // 4, 2 * SHORT_TOKENS)
+    step_s, sequence_s = await _company(prober, target.slots, output_tokens)
+    before_s, prompt_token_s = await _prompts(prober, target.context)
+    return WorkerModel(
+        name=target.model,
+        slots=target.slots,
+        step_s=step_s,
+        sequence_s=sequence_s,
+        prompt_token_s=prompt_token_s,
+        chunk_tokens=chunk_tokens,
+        overhead_s=max(before_s - step_s, 0.0),
+        cache_tokens=target.slots * target.context,
     )
 
 
 async def calibrate(
-    target: Target, *, requests: int = 60, seed: int = 0, chunk_tokens: int = 256
+    target: Target, *, requests: int = 60, rounds: int = ROUNDS, seed: int = 0, chunk_tokens: int = 256
 ) -> Calibration:
     """Measure a worker that has nothing else to do, fit a model, and check it on a load.
 
-    Raises: DriverUnavailable.
+    Each of the rounds fits and then loads anew, so that a slow minute of the machine spoils one round and is seen:
+    the model is the median of the fits, its error is told for every round. Raises: DriverUnavailable.
     """
+    fitted: list[WorkerModel] = []
+    played: list[tuple[list[TracedRequest], list[Timing]]] = []
     async with make_client(target.url, token=target.token, total_s=None, between_bytes_s=60.0) as client:
         prober = Prober(client, target, seed)
         await _ready(prober)
-        output_tokens = max(target.context // 4, 2 * SHORT_TOKENS)
-        step_s, sequence_s = await _company(prober, target.slots, output_tokens)
-        before_s, prompt_token_s = await _prompts(prober, target.context)
-        model = WorkerModel(
-            name=target.model,
-            slots=target.slots,
-            step_s=step_s,
-            sequence_s=sequence_s,
-            prompt_token_s=prompt_token_s,
-            chunk_tokens=chunk_tokens,
-            overhead_s=max(before_s - step_s, 0.0),
-            cache_tokens=target.slots * target.context,
-        )
-        load = check_load(target, model, requests, seed)
-        real = await _play(prober, load)
-    return Calibration(model=model, check=_check(model, load, real))
+        for number in range(rounds):
+            fitted.append(await _fit(prober, target, chunk_tokens))
+            load = check_load(target.context, fitted[-1], -(-requests // rounds), seed + number)
+            played.append((load, await _play(prober, load)))
+    model = median_model(fitted)
+    return Calibration(model=model, check=check_model(model, played), speed_spread=speed_spread(fitted))

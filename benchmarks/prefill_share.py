@@ -1,9 +1,10 @@
 """A long prompt arrives among running streams: its time to first token against the others' gaps between tokens.
 
-    .venv/bin/python benchmarks/prefill_share.py [--model FILE] [--rounds N] [--threads N] [--prompt-tokens N]
+    .venv/bin/python benchmarks/prefill_share.py [--model FILE] [--rounds N] [--threads N] [--streams N] [--prompt-tokens N]
 
-One worker for each `--prefill-share`, and llama.cpp's own server from the same library, each asked in turn. Prints
-Markdown, for docs/performance.md.
+One worker for each `--prefill-share`, and llama.cpp's own server from the same library, each asked in turn with the
+same prompts. Ratios are medians over rounds against that server in the same round. Prints Markdown, for
+docs/performance.md.
 """
 
 import argparse
@@ -11,22 +12,22 @@ import asyncio
 import json
 import random
 import statistics
-import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
+from beside.client import Answer, ask, chat_request
+from beside.servers import Server, reference, skep_worker
 from skep.runtime.models import TINY
-from worker import Server, ask, free_port, process, wait_ready
 
-SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
-STREAMS, SLOTS, CONTEXT = 4, 6, 6144
-STREAM_TOKENS = 1500
+SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
+CONTEXT, STREAM_TOKENS = 8192, 4000
+UNDER_WAY_S = 0.3
+REFERENCE = "llama.cpp's server"
 WORDS = [
     "sky",
     "grass",
@@ -49,53 +50,20 @@ WORDS = [
 ]
 
 
-@contextmanager
-def skep_worker(share: float, args: argparse.Namespace, folder: Path) -> Iterator[Server]:
-    port, log = free_port(), folder / f"skep-{share}.log"
-    argv = [sys.executable, "-m", "skep.cli.main", "worker", "--model", args.model, "--port", str(port)]
-    argv += ["--slots", str(SLOTS), "--context", str(CONTEXT), "--threads", str(args.threads)]
-    argv += ["--served-name", "m", "--prefill-share", str(share)]
-    with process(argv, log) as child:
-        yield wait_ready(f"skep, share {share}", child, port, log)
+@dataclass(frozen=True)
+class Point:
+    """One arrival. Times in milliseconds."""
 
-
-@contextmanager
-def reference(args: argparse.Namespace, folder: Path) -> Iterator[Server]:
-    port, log = free_port(), folder / "reference.log"
-    argv = [
-        sys.executable,
-        __file__,
-        "--serve",
-        str(port),
-        "--model",
-        args.model,
-        "--threads",
-        str(args.threads),
-    ]
-    with process(argv, log) as child:
-        yield wait_ready("llama.cpp's server", child, port, log)
-
-
-def serve_reference(args: argparse.Namespace) -> None:
-    """Run the library's own HTTP server in this process, in its default shape."""
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = args.model
-    params.n_parallel, params.n_ctx = SLOTS, SLOTS * CONTEXT
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = args.threads
-    params.port, params.warmup = args.serve, True
-    server = xllamacpp.Server(params)
-    print(server.listening_address, flush=True)
-    while True:
-        time.sleep(3600)
+    first_token: float
+    gap_p99: float
+    gap_longest: float
 
 
 def long_text(port: int, tokens: int, seed: int) -> str:
     """Return a text of about this many tokens that begins as no other does."""
     chooser = random.Random(seed)
     words = [str(seed), *(chooser.choice(WORDS) for _ in range(tokens))]
-    body = json.dumps({"model": "m", "prompt": " ".join(words), "content": " ".join(words)}).encode()
+    body = json.dumps({"prompt": " ".join(words)}).encode()
     head = {"content-type": "application/json"}
     with urllib.request.urlopen(
         urllib.request.Request(f"http://127.0.0.1:{port}/tokenize", body, head)
@@ -104,54 +72,75 @@ def long_text(port: int, tokens: int, seed: int) -> str:
     return " ".join(words[: int(len(words) * tokens / count)])
 
 
-async def arrival(server: Server, text: str, number: int) -> tuple[float, list[float]]:
-    """Return the arriving prompt's time to first token and the others' gaps meanwhile, in milliseconds."""
+async def arrival(server: Server, text: str, streams: int) -> Point:
+    """Start the streams, let them run, send the prompt, and look at their gaps until its first token."""
+    loop = asyncio.get_running_loop()
     running = [
-        asyncio.ensure_future(ask(server, f"count from {index} to 99 {number}", STREAM_TOKENS))
-        for index in range(STREAMS)
+        await loop.create_connection(
+            lambda index=index: Answer(
+                chat_request(server.port, f"count from {index} to 99", STREAM_TOKENS), loop.create_future()
+            ),
+            "127.0.0.1",
+            server.port,
+        )
+        for index in range(streams)
     ]
-    await asyncio.sleep(0.15)
+    answers = [answer for _, answer in running]
+    while not all(answer.first_s for answer in answers):  # noqa: ASYNC110 - the client has no event to wait for
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(UNDER_WAY_S)
+    seen = [len(answer.gaps_s) for answer in answers]
     arriving = await ask(server, text, 2)
-    answers = await asyncio.gather(*running)
-    gaps: list[float] = []
-    for answer in answers:
-        at = answer.first_s
-        for gap in answer.gaps_s:
-            at += gap
-            if at >= arriving.sent_s and at - gap <= arriving.first_s:
-                gaps.append(gap * 1e3)
-    return (arriving.first_s - arriving.sent_s) * 1e3, gaps
+    gaps = [gap * 1e3 for answer, start in zip(answers, seen, strict=True) for gap in answer.gaps_s[start:]]
+    for transport, _ in running:
+        transport.abort()
+    await asyncio.sleep(UNDER_WAY_S)  # Cancelled jobs free their slots before the next arrival.
+    first_ms = (arriving.first_s - arriving.sent_s) * 1e3
+    return Point(first_ms, statistics.quantiles(gaps, n=100)[98], max(gaps))
 
 
-async def main(args: argparse.Namespace) -> None:
+async def measure(args: argparse.Namespace) -> dict[str, list[Point]]:
+    shape = {"threads": args.threads, "slots": args.streams + 1, "context": CONTEXT}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        servers = {
-            f"skep, share {share:g}": stack.enter_context(skep_worker(share, args, folder))
-            for share in SHARES
-        }
-        servers["llama.cpp's server"] = stack.enter_context(reference(args, folder))
-        port = servers[f"skep, share {SHARES[0]:g}"].port
-        firsts: dict[str, list[float]] = {name: [] for name in servers}
-        gaps: dict[str, list[float]] = {name: [] for name in servers}
+        servers = {REFERENCE: stack.enter_context(reference(args.model, folder, **shape))}
+        for share in SHARES:
+            extra = ("--prefill-share", str(share))
+            name = f"skep, share {share:g}" + (" (default)" if share == 0.5 else "")
+            servers[name] = stack.enter_context(skep_worker(args.model, folder, extra=extra, **shape))
+        points: dict[str, list[Point]] = {name: [] for name in servers}
+        tokenizer = next(server for name, server in servers.items() if name != REFERENCE)
         for number in range(args.rounds + 1):
-            text = long_text(port, args.prompt_tokens, number)
+            text = long_text(tokenizer.port, args.prompt_tokens, number)
             for name, server in servers.items():
-                first, between = await arrival(server, text, number)
+                point = await arrival(server, text, args.streams)
                 if number:  # The first round warms up.
-                    firsts[name].append(first)
-                    gaps[name] += between
-    print(f"`{Path(args.model).name}`, {args.threads} thread(s), {STREAMS} running streams, a prompt of about "
+                    points[name].append(point)
+    return points
+
+
+def row(name: str, found: list[Point], reference_points: list[Point]) -> str:
+    def ratio(field: str) -> float:
+        pairs = zip(found, reference_points, strict=True)
+        return statistics.median(getattr(one, field) / getattr(other, field) for one, other in pairs)
+
+    first, gap = (
+        statistics.median(getattr(one, field) for one in found) for field in ("first_token", "gap_p99")
+    )
+    longest = max(one.gap_longest for one in found)
+    return f"| {name} | {first:.0f} | {ratio('first_token'):.2f}× | {gap:.1f} | {ratio('gap_p99'):.2f}× | {longest:.0f} |"
+
+
+def main(args: argparse.Namespace) -> None:
+    points = uvloop.run(measure(args))
+    print(f"`{Path(args.model).name}`, {args.threads} thread(s), {args.streams} running streams, a prompt of about "
           f"{args.prompt_tokens} tokens, {args.rounds} rounds.\n")  # fmt: skip
     print(
-        "| | first token of the arriving prompt, ms | gap between the others' tokens, ms: median | p99 | longest |"
+        "| | first token of the arriving prompt, ms | ratio | gap between the others' tokens, ms: p99 | ratio | longest |"
     )
-    print("| --- | --- | --- | --- | --- |")
-    for name in servers:
-        between = sorted(gaps[name])
-        p99 = between[min(len(between) - 1, int(len(between) * 0.99))]
-        print(f"| {name} | {statistics.median(firsts[name]):.0f} | {statistics.median(between):.2f} | {p99:.1f} "
-              f"| {between[-1]:.1f} |")  # fmt: skip
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, found in points.items():
+        print(row(name, found, points[REFERENCE]))
 
 
 if __name__ == "__main__":
@@ -159,10 +148,6 @@ if __name__ == "__main__":
     parser.add_argument("--model", default=str(TINY))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--prompt-tokens", type=int, default=4096)
-    parser.add_argument("--serve", type=int, default=0, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        serve_reference(given)
-    else:
-        uvloop.run(main(given))
+    main(parser.parse_args())

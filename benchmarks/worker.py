@@ -9,208 +9,26 @@ plus system time of the server's process. Prints Markdown, for docs/performance.
 
 import argparse
 import asyncio
-import json
 import os
 import platform
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
+from beside.client import ask
+from beside.servers import Server, reference, skep_worker
+
 STREAMS = (1, 8, 32)
 SLOTS, CONTEXT = 32, 1024
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass
-class Server:
-    """A server under test."""
-
-    name: str
-    pid: int
-    port: int
-    cpu_to_ready_s: float
-
-    def cpu_s(self) -> float:
-        """Return the CPU time so far."""
-        return cpu_s(self.pid)
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process (proc_pid_stat(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-# The servers ---------------------------------------------------------------------------------------------------------
-
-
-def serve_reference(model: str, port: int, threads: int, slots: int, context: int) -> None:
-    """Run the reference in this process: the library's own HTTP server."""
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = model
-    params.n_parallel, params.n_ctx = slots, slots * context
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.port, params.warmup = port, True
-    server = xllamacpp.Server(params)
-    print(server.listening_address, flush=True)
-    while True:
-        time.sleep(3600)
-
-
-@contextmanager
-def process(argv: list[str], log: Path, **kwargs: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a running child; stop it afterwards."""
-    with log.open("wb") as output:
-        child = subprocess.Popen(argv, stdout=output, stderr=output, **kwargs)  # type: ignore[call-overload]
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(8)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def answers(port: int, path: str) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 0.2) as link:
-            link.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
-            reply = b""
-            while chunk := link.recv(65536):
-                reply += chunk
-    except OSError:
-        return False
-    return b" 200 " in reply[:20] and b'"loading"' not in reply
-
-
-def wait_ready(name: str, child: subprocess.Popen[bytes], port: int, log: Path) -> Server:
-    until = time.monotonic() + 60
-    while not answers(port, "/health"):
-        if child.poll() is not None or time.monotonic() > until:
-            sys.exit(f"{name} did not start:\n{log.read_text()}")
-        time.sleep(0.002)
-    return Server(name, child.pid, port, cpu_s(child.pid))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def skep_worker(model: str, threads: int, folder: Path, extra: tuple[str, ...] = ()) -> Iterator[Server]:
-    port, log = free_port(), folder / "skep.log"
-    argv = [sys.executable, "-m", "skep.cli.main", "worker", "--model", model, "--port", str(port)]
-    argv += [
-        "--slots",
-        str(SLOTS),
-        "--context",
-        str(CONTEXT),
-        "--threads",
-        str(threads),
-        "--served-name",
-        "m",
-    ]
-    with process([*argv, *extra], log) as child:
-        yield wait_ready("skep", child, port, log)
-
-
-@contextmanager
-def reference(model: str, threads: int, folder: Path) -> Iterator[Server]:
-    port, log = free_port(), folder / "reference.log"
-    argv = [
-        sys.executable,
-        __file__,
-        "--serve-reference",
-        str(port),
-        "--model",
-        model,
-        "--threads",
-        str(threads),
-    ]
-    argv += ["--slots", str(SLOTS), "--context", str(CONTEXT)]
-    with process(argv, log) as child:
-        yield wait_ready("reference", child, port, log)
-
-
-# The client ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Answer(asyncio.Protocol):
-    """One request on one connection; as cheap as possible, so that the server is what is measured."""
-
-    request: bytes
-    done: asyncio.Future[None]
-    sent_s: float = 0.0
-    first_s: float = 0.0
-    tail: bytes = b""
-    gaps_s: list[float] = field(default_factory=list)
-    _at_s: float = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the request."""
-        self.sent_s = time.perf_counter()
-        transport.write(self.request)  # type: ignore[attr-defined]
-
-    def data_received(self, data: bytes) -> None:
-        """Note when text comes, and keep the end of the stream."""
-        if b'"content":"' in data or b'"text":"' in data:
-            now = time.perf_counter()
-            if self.first_s:
-                self.gaps_s.append(now - self._at_s)
-            elif b'"content":""' not in data or data.count(b'"content":"') > 1:
-                self.first_s = now
-            self._at_s = now
-        self.tail = (self.tail + data)[-2048:]
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        """The answer is whole, or cut."""
-        if not self.done.done():
-            self.done.set_result(None)
-
-    @property
-    def tokens(self) -> int:
-        """Return the number of tokens by the server's usage."""
-        if b"[DONE]" not in self.tail:
-            sys.exit(f"a stream was cut: {self.tail[-300:]!r}")
-        return int(self.tail.rpartition(b'"completion_tokens":')[2].split(b",")[0].split(b"}")[0])
-
-
-def chat_request(port: int, text: str, max_tokens: int) -> bytes:
-    body = json.dumps({
-        "model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "temperature": 0,
-        "ignore_eos": True, "stream": True, "stream_options": {"include_usage": True},
-    }).encode()  # fmt: skip
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
-    )
-    return (head + f"content-length: {len(body)}\r\nconnection: close\r\n\r\n").encode() + body
-
-
-async def ask(server: Server, text: str, max_tokens: int) -> Answer:
-    loop = asyncio.get_running_loop()
-    request = chat_request(server.port, text, max_tokens)
-    _, answer = await loop.create_connection(
-        lambda: Answer(request, loop.create_future()), "127.0.0.1", server.port
-    )
-    await answer.done
-    return answer
 
 
 COLORS = ("sky", "grass", "sun", "sea", "snow", "coal", "rose", "sand")
@@ -327,13 +145,14 @@ async def first_tokens(servers: list[Server], turn: Callable[[int], int], rounds
 async def main(args: argparse.Namespace) -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        shape = {"threads": args.threads, "slots": SLOTS, "context": CONTEXT}
         cpu_to_ready = []
         for _ in range(3):
-            with skep_worker(args.model, args.threads, folder) as one:
+            with skep_worker(args.model, folder, **shape) as one:
                 cpu_to_ready.append(one.cpu_to_ready_s)
-        ours = stack.enter_context(skep_worker(args.model, args.threads, folder))
+        ours = stack.enter_context(skep_worker(args.model, folder, **shape))
         cpu_to_ready.append(ours.cpu_to_ready_s)
-        theirs = stack.enter_context(reference(args.model, args.threads, folder))
+        theirs = stack.enter_context(reference(args.model, folder, **shape))
         rows = list(await measure([ours, theirs], args))
         times_ms = await health_times_ms(ours, 32, args.tokens * 4)
     print(f"`{Path(args.model).name}`, {args.threads} thread(s), {SLOTS} slots, context {CONTEXT}, "
@@ -359,17 +178,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--serve-reference", type=int, default=0, metavar="PORT", help=argparse.SUPPRESS)
-    parser.add_argument("--slots", type=int, default=SLOTS, help=argparse.SUPPRESS)
-    parser.add_argument("--context", type=int, default=CONTEXT, help=argparse.SUPPRESS)
     parser.add_argument("--probe-health", type=int, default=0, metavar="PORT", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     given = arguments()
-    if given.serve_reference:
-        serve_reference(given.model, given.serve_reference, given.threads, given.slots, given.context)
     if given.probe_health:
         probe_health(given.probe_health)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -86,7 +86,9 @@ class Probe:
     @asynccontextmanager
     async def open(cls, target: Target, process: "ServerProcess | None" = None) -> "AsyncGenerator[Probe]":
         """Yield a probe with connections of its own."""
-        async with make_client(token=target.api_key or None, total_s=None, connections_max=0) as client:
+        async with make_client(
+            token=target.api_key or None, total_s=None, connections_max=0, keeps_alive=False
+        ) as client:
             yield cls(target, client, process)
 
     def move(self, url: str) -> None:

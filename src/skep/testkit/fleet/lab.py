@@ -38,6 +38,8 @@ class Lab:
         self.folder, self.logs, self.hub, self.guard = folder, logs, hub, guard
         self.backend, self.has_real_devices = backend, has_real_devices
         self.mark = secrets.token_hex(8)
+        if guard is not None:
+            guard.mark(MARK, self.mark)  # Orphans of a hive that a scenario killed are nobody's children.
         self.runtime = folder / "run"
         self.settings: dict[str, Any] = {
             "bind": "127.0.0.1:0",

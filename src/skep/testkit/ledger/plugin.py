@@ -23,6 +23,7 @@ from skep.process.guard import Guard
 from skep.testkit.ledger.leaks import describe, settle
 from skep.testkit.ledger.snapshot import NOTHING, Snapshot, take
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -50,7 +51,12 @@ class LedgerPlugin:
 
             uvloop.new_event_loop().close()  # libuv keeps one pipe for the life of the process: not the first user's.
         resource_tracker.ensure_running()  # multiprocessing keeps one for the life of the process as well.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if hasattr(
+            self.config, "workerinput"
+        ):  # xdist's worker would go on for ten seconds after its controller's death.
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
         self._old_tmpdir = os.environ.get("TMPDIR")
         self._folder = Path(tempfile.mkdtemp(prefix="skep-t-"))

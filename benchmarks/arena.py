@@ -150,9 +150,9 @@ def main() -> None:
             env.reset(seed=1)
             # The processes have started, on variants of which the measured run has next to none.
             env.step(np.full(256, env.actions.index("scale_up_replicas")))
-            name = f"vector environment, {processes} process{'es' if processes > 1 else ''}"
-            measured(f"{name}, from nothing", "steps", "20,000", partial(vector_rounds, env, 200))
-            measured(f"{name}, states seen before", "steps", "", partial(vector_rounds, env, 200))
+            what = f"vector environment, {processes} process{'es' if processes > 1 else ''}"
+            measured(f"{what}, from nothing", "steps", "20,000", partial(vector_rounds, env, 200))
+            measured(f"{what}, states seen before", "steps", "", partial(vector_rounds, env, 200))
             env.close()
         large(folder, events)
 

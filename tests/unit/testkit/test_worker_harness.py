@@ -178,7 +178,7 @@ async def test_memory_is_told_before_peak_and_after():
     ledger = worker.memory
     assert ledger.before.ram_bytes > 2**20
     assert ledger.peak.ram_bytes >= ledger.before.ram_bytes
-    assert ledger.after.device_bytes == ledger.peak.device_bytes == 1048576
+    assert 1048576 <= ledger.after.device_bytes <= ledger.peak.device_bytes  # The weights, and some cache.
 
 
 async def test_gpu_device_is_short_for_a_mask():

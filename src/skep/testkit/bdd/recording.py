@@ -75,7 +75,14 @@ class Recording:
             self._failure = failure_of(error, trace=report.longreprtext, phase=report.when or "")
 
     def finish(self) -> ScenarioEvent:
-        """Return what became of it; steps that were never reached are recorded as skipped."""
+        """Return what became of it; steps that were never reached are recorded as skipped.
+
+        `pytest.skip`, `pytest.fail` and a timeout pass by pytest-bdd's hook for errors: such a step has only begun.
+        """
+        if len(self.starts) > len(self.steps):
+            spent_ms = (time.perf_counter() - self._step_clock) * 1000
+            status = Status.SKIPPED if self._failure is None else Status.FAILED
+            self._add(self.bound.steps[len(self.steps)], status, spent_ms, self._failure)
         for step in self.bound.steps[len(self.steps) :]:
             self.starts.append(time.time())
             self.definitions.append(("", "", 0))

@@ -80,7 +80,8 @@ async def filled(probe: Probe) -> AsyncGenerator[Filled]:
                 break
         else:
             unobservable(
-                f"{probe.target.slots_max} streams run at once and none has to wait; raise --slots-max"
+                f"none of {probe.target.slots_max} streams had to wait: there are more slots (raise --slots-max), "
+                "or they end too soon"
             )
         if not state.running:
             unobservable("not one long stream could be opened")

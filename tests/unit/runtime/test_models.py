@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skep.errors import InternalFault
-from skep.runtime import models
+from skep.runtime import gguf, models
 from skep.runtime.models import BROKEN, FOLDER, PINS, verify
 
 MAKE = Path(__file__).parents[3] / "scripts" / "models" / "make.py"
@@ -42,13 +43,29 @@ def test_corpus_vocabulary_and_headers_are_rebuilt_exactly() -> None:
     assert done.stdout.count("same") == len(PINS)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_retraining_gives_a_model_that_is_exactly_right(tmp_path: Path) -> None:
+def trained(path: Path, *arguments: str) -> str:
     pytest.importorskip("torch")
     pytest.importorskip("xllamacpp")
-    trained = tmp_path / "tiny.gguf"
-    subprocess.run([sys.executable, MAKE, "--train", trained], check=True)
+    argv = [sys.executable, MAKE, "--train", path, *arguments]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_few_steps_of_training_learn_and_give_a_file_of_the_same_shape(tmp_path: Path) -> None:
+    said = trained(tmp_path / "tiny.gguf", "--steps", "30")
+    losses = [float(loss) for loss in re.findall(r"loss ([0-9.]+)", said)]
+    assert losses[-1] < losses[0] / 2
+    new, ours = gguf.read_header(tmp_path / "tiny.gguf"), gguf.read_header(models.TINY)
+    assert new == ours
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_retraining_gives_a_model_that_is_exactly_right(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    trained(path)
     measure = MAKE.with_name("measure.py")
-    done = subprocess.run([sys.executable, measure, trained], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, measure, path], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -2,7 +2,7 @@
 
 The verbs (`preload`, `drain`, `reload`, `unload`, `retire`) each begin one piece of work in a task and return; at most
 one runs at a time (`work`), and `drain` and `retire` cancel the others. The work itself stands in `loading`,
-`reloading` and `draining`, what replicas have been through in `judging`; the state is derived here, from what the replicas tell.
+`reloading` and `draining`, what replicas have been through in `judging`, the next try in `retrying`; the state is derived here, from what the replicas tell.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from skep.hive.launching import Running
 from skep.hive.node import Node
 from skep.hive.plan import Plan, find_engine
 from skep.hive.replica import GONE, Replica
+from skep.hive.retrying import Retrying
 from skep.hive.work import Work
 from skep.lifecycle.pool import POOL, PoolEvent, PoolState
 from skep.lifecycle.replica import ReplicaEvent, ReplicaState
-from skep.policy import backoff
 from skep.policy.restart import Crash, CrashReason, Verdict
 from skep.spec.device import DeviceMask
 
@@ -47,7 +47,6 @@ class Pool:
         self.last_error: dict[str, Any] | None = None
         self.provisioning = ""
         self.fit_told = ""
-        self.retry_at: float | None = None
         self.last_drain: dict[str, Any] | None = None
         self.last_reload: dict[str, Any] | None = None
         self.events = EventLog(self.id, now_s=node.wall)
@@ -55,10 +54,9 @@ class Pool:
         self.moved = asyncio.Event()
         self.preload_began: float | None = None
         self.active_at = node.clock()
-        self.failures = 0
         self.work = Work(self.id, node, give_up=self._give_up)
+        self.retrying = Retrying(self.id, node, again=self._try_again, tell=self.tell)
         self.judging = Judging(self.id, node, store, spec=lambda: self.declared.spec, tell=self.tell)
-        self._retry: asyncio.Task[None] | None = None
         self._number = 0
         node.metrics.introduce(self.id)
         node.metrics.show_state(self.id, self.state)
@@ -90,8 +88,8 @@ class Pool:
         event = {_S.IDLE: _E.WANTED, _S.UNREADY: _E.RETRY}.get(self.state, _E.PRELOAD)
         if not POOL.can(self.state, event) or (event is _E.RETRY and self.replicas):
             return
-        self._cancel_retry()
-        self.failures = 0
+        self.retrying.cancel()
+        self.retrying.forget()
         self.advance(event)
         self.work.begin("preload", loading.load(self, adoptable or {}))
 
@@ -116,7 +114,7 @@ class Pool:
                 pool_id=self.id,
                 state=self.state,
             )
-        self._cancel_retry()
+        self.retrying.cancel()
         spec = msgspec.structs.replace(self.declared.spec, model=model or self.declared.spec.model)
         self.advance(_E.RELOAD, model=spec.model)
         self.work.begin("reload", reloading.reload(self, spec, deadline_s))
@@ -130,7 +128,7 @@ class Pool:
     async def reset(self) -> None:
         """Forgive every failure, and try at once what waits."""
         self.judging.reset()
-        self.failures = 0
+        self.retrying.forget()
         for replica in self.replicas.values():
             replica.try_again()
         self.tell("reset")
@@ -145,7 +143,7 @@ class Pool:
 
     async def aclose(self) -> None:
         """Stop everything of it now: the hive ends."""
-        self._cancel_retry()
+        self.retrying.cancel()
         await self.work.cancel()
         async with asyncio.TaskGroup() as tasks:
             for replica in list(self.replicas.values()):
@@ -165,7 +163,7 @@ class Pool:
         self.node.metrics.show_state(self.id, self.state)
         self.tell("pool", event=event.value, state=self.state.value, **facts)
         if self.state is _S.READY:
-            self.failures = 0
+            self.retrying.forget()
             self.last_error = None
             self._count_preload("ready")
         self._stir()
@@ -175,21 +173,7 @@ class Pool:
         self.last_error = cause
         self.advance(event, error=cause)
         self._count_preload("does_not_fit" if event is _E.DOES_NOT_FIT else "failed")
-        self.retry_later(after_s=after_s)
-
-    def retry_later(self, *, after_s: float | None = None) -> None:
-        """Load again after a backoff that grows, or after the time that is given."""
-        self._cancel_retry()
-        if self.node.stopping:
-            return
-        self.failures += 1
-        delay_s = after_s or backoff.delay_s(
-            self.failures, jitter=self.node.rng.uniform(-1, 1), limits=self.node.settings.restart.backoff
-        )
-        self.retry_at = self.node.wall() + delay_s
-        self.node.metrics.show(self.node.metrics.backoff, delay_s, self.id)
-        self.tell("retry", delay_s=round(delay_s, 3), failures=self.failures)
-        self._retry = self.node.run(self._retry_after(delay_s), name=f"retry {self.id}")
+        self.retrying.later(after_s=after_s)
 
     def new_replica(self, plan: Plan, replica_id: str | None = None) -> Replica:
         """Add a replica that has not begun yet; ids are never used twice in one run of the hive."""
@@ -260,9 +244,9 @@ class Pool:
             case _S.READY if not self.serving:
                 self._lose(_E.REPLICAS_LOST, replica)
             case _S.READY if replica.state in GONE and not self.work.is_busy:
-                self.retry_later()
-            case _S.UNREADY if not self.replicas and self.retry_at is None:
-                self.retry_later()
+                self.retrying.later()
+            case _S.UNREADY if not self.replicas and self.retrying.due_at is None:
+                self.retrying.later()
 
     def _lose(self, event: PoolEvent, replica: Replica) -> None:
         self.last_error = replica.last_error or self.last_error
@@ -270,7 +254,7 @@ class Pool:
         if event is _E.REPLICAS_EXHAUSTED:
             self._count_preload("failed")
         if not self.replicas:
-            self.retry_later()
+            self.retrying.later()
 
     def _blame_siblings(self, replica: Replica) -> None:
         for sibling in self.replicas.values():
@@ -295,7 +279,7 @@ class Pool:
     async def _wind_down(self, event: PoolEvent, deadline_s: float) -> None:
         if self.state is _S.DRAINING:
             return
-        self._cancel_retry()
+        self.retrying.cancel()
         if self.state is _S.UNLOADING:
             await self.work.settled()  # It is stopping everything already.
         else:
@@ -307,9 +291,7 @@ class Pool:
         elif POOL.can(self.state, _E.RETIRE):
             self.advance(_E.RETIRE)
 
-    async def _retry_after(self, delay_s: float) -> None:
-        await self.node.sleep(delay_s)
-        self.retry_at, self._retry = None, None
+    def _try_again(self) -> None:
         if self.work.is_busy:
             return
         if self.state is _S.UNREADY and not self.replicas:
@@ -317,11 +299,6 @@ class Pool:
             self.work.begin("preload", loading.load(self, {}))
         elif self.state is _S.READY and self.plan is not None:
             loading.fill_up(self, self.plan)
-
-    def _cancel_retry(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-        self.retry_at, self._retry = None, None
 
     async def _give_up(self, cause: dict[str, Any]) -> None:
         """Leave no state that nothing moves on from, after work that failed by our own mistake."""
@@ -333,4 +310,4 @@ class Pool:
                 self.advance(event, error=cause)
                 break
         if self.state is _S.UNREADY:
-            self.retry_later()
+            self.retrying.later()

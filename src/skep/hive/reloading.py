@@ -98,7 +98,7 @@ def _roll_back(pool: "Pool", cause: "dict[str, Any]", began: float) -> None:
     pool.last_error = cause
     pool.advance(PoolEvent.RELOAD_FAILED, error=cause)
     if not pool.replicas:
-        pool.retry_later()
+        pool.retrying.later()
 
 
 def _finish(pool: "Pool", outcome: str, began: float, **facts: "Any") -> None:

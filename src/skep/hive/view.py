@@ -36,7 +36,7 @@ def pool_view(pool: Pool) -> PoolView:
         jobs=slots_total - slots_free + sum(one.load.queue_depth for one in serving),
         progress=progress(pool),
         provisioning=pool.provisioning,
-        retry_at_s=pool.retry_at,
+        retry_at_s=pool.retrying.due_at,
         ttl_s=spec.ttl_s,
         generation=pool.declared.generation,
         fit=pool.fit_told,

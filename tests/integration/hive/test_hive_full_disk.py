@@ -123,5 +123,5 @@ async def test_a_disk_that_fills_during_a_download_is_the_cause_that_is_told(
         await comes_true(lambda: pool.state == "unready")
         assert "pace" in pool.last_error["message"]
         assert pool.last_error["code"] not in ("internal", "os_error")
-        assert pool.retry_at is not None, "it is tried again"
+        assert pool.retrying.due_at is not None, "it is tried again"
         await comes_true(lambda: other.state == "ready")

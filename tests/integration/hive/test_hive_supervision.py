@@ -147,7 +147,7 @@ async def test_an_open_breaker_outlives_the_hive_and_reset_ends_it(hive, tmp_pat
     async with hive(limits) as pool:
         await until(lambda: pool.state == "unready")
         assert pool.last_error["code"] == "breaker_open"
-        assert pool.retry_at - pool.node.wall() == pytest.approx(600, abs=60)
+        assert pool.retrying.due_at - pool.node.wall() == pytest.approx(600, abs=60)
         assert starts(tmp_path) == 5, "the successor begins where this one ended, not with five more failures"
         (tmp_path / "broken").unlink()
         await pool.reset()

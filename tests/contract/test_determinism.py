@@ -1,6 +1,5 @@
 """What may change the logits of a request, and what may not, on every backend."""
 
-
 import numpy as np
 
 from skep.runtime.models import TINY
@@ -22,6 +21,15 @@ def test_in_deterministic_mode_the_logits_are_the_same_bit_for_bit(backend_name:
     for neighbours, warm in ((32, False), (0, True), (32, True)):
         found = logits_under(condition(backend_name, deterministic=True, neighbours=neighbours, warm=warm))
         assert is_same(alone, found), (neighbours, warm)
+
+
+def test_in_deterministic_mode_neighbours_that_are_cancelled_in_every_phase_change_no_bit(
+    backend_name: str,
+) -> None:
+    """Of 24 neighbours eight have a slot, read their prompts or decode; the others wait."""
+    alone = logits_under(condition(backend_name, deterministic=True))
+    among = condition(backend_name, deterministic=True, neighbours=24, cancels=True, slots=9)
+    assert is_same(alone, logits_under(among))
 
 
 def test_in_deterministic_mode_a_restart_changes_no_bit(backend_name: str) -> None:

@@ -19,7 +19,7 @@ from skep.runtime.backend import LoadOptions, SessionOptions
 from skep.runtime.engine import Engine
 from skep.runtime.open import open_backend
 from skep.runtime.options import DETERMINISTIC_CHUNK_ROWS, EngineOptions
-from skep.runtime.request import GenerationRequest, Started
+from skep.runtime.request import Event, GenerationRequest, Started
 from skep.runtime.sampling import SamplingParams
 
 PROMPT = "tell me everything about the bees, the hive, the honey and the queen. count from 1 to 20. " * 4
@@ -30,7 +30,10 @@ Logits = npt.NDArray[np.float32]
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """Under what the request runs. `warm`: another prompt that begins the same was computed before."""
+    """Under what the request runs. `warm`: another prompt that begins the same was computed before.
+
+    `cancels`: with every token of it one of the neighbours is cancelled, wherever that one is.
+    """
 
     model: str
     backend: str = "llama"
@@ -39,6 +42,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     unified_cache: bool = False
     neighbours: int = 0
     warm: bool = False
+    cancels: bool = False
     batch_rows_max: int = 256
     chunk_rows: int = DETERMINISTIC_CHUNK_ROWS
     slots: int = 33
@@ -92,19 +96,16 @@ def logits_under(condition: Condition) -> Logits:
         with Engine(recorder, _options(condition)) as engine:
             if condition.warm:
                 list(engine.submit(_request("warm", (*prompt[:-20], 5, 6), 8, WARM_SEED)))
-            others = [
-                engine.submit(
-                    _request(
-                        f"n{at}",
-                        tuple(chooser.randrange(5, 250) for _ in range(chooser.randint(5, 300))),
-                        condition.tokens * 3,
-                        NEIGHBOUR_SEED + at,
-                        temperature=1.5,
-                    )
-                )
-                for at in range(condition.neighbours)
-            ]
-            events = list(engine.submit(_request("subject", prompt, condition.tokens, SUBJECT_SEED)))
+            request = _request("subject", prompt, condition.tokens, SUBJECT_SEED)
+            # Cancels are of interest while it runs: then it comes first. Else it comes when the others fill the slots.
+            subject = engine.submit(request) if condition.cancels else None
+            others = [engine.submit(_neighbour(at, chooser, condition)) for at in range(condition.neighbours)]
+            chooser.shuffle(others)
+            events: list[Event] = []
+            for event in subject or engine.submit(request):
+                if condition.cancels and len(events) < len(others):
+                    others[len(events)].cancel()
+                events.append(event)
             for other in others:
                 other.cancel()
                 list(other)
@@ -143,6 +144,11 @@ def _options(condition: Condition) -> EngineOptions:
         queue_max=64,
         events_max=2048,
     )
+
+
+def _neighbour(at: int, chooser: random.Random, condition: Condition) -> GenerationRequest:
+    prompt = tuple(chooser.randrange(5, 250) for _ in range(chooser.randint(5, 300)))
+    return _request(f"n{at}", prompt, condition.tokens * 3, NEIGHBOUR_SEED + at, temperature=1.5)
 
 
 def _request(

@@ -1,7 +1,9 @@
 """What befalls a machine: a device that vanishes or grows hot, memory that is not there, a clock that jumps."""
 
+import json
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +15,7 @@ from skep.spec.config import FakeDeviceConfig
 from skep.spec.pool import PoolSpec
 
 HOUR_S = 3600.0
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 DEVICE = FakeDeviceConfig(index=0, memory_total_bytes=2_000_000_000, temperature_c=50.0)
 
 
@@ -150,3 +153,32 @@ async def test_a_clock_that_jumps_during_a_backoff_neither_ends_nor_prolongs_it(
             clock(seconds)
         waited = max(one["delay_s"] for one in told(pool, "verdict") if one["action"] == "restart")
         assert waited < 1, "as without the jump"
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="needs Debian's libfaketime")
+def test_a_clock_that_jumps_beneath_real_processes_restarts_nothing(place, pool_toml) -> None:
+    shift = place.folder / "shift"
+    shift.write_text("+0")
+    place.configure(pool_toml(ttl_s=HOUR_S / 2))
+    hive = place.start(
+        LD_PRELOAD=str(FAKETIME),
+        FAKETIME_TIMESTAMP_FILE=str(shift),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )
+    before = hive.until_ready()["replicas"][0]
+    for jump in ("+3600", "-3600"):
+        shift.write_text(jump)
+        ready_s = hive.pool()["replicas"][0]["ready_s"]
+        after = hive.until(
+            lambda pool, ready_s=ready_s: pool["replicas"][0]["ready_s"] > ready_s + 0.7 and pool
+        )
+        assert after["state"] == "ready"
+        assert after["replicas"][0]["pid"] == before["pid"]
+        assert after["replicas"][0]["ready_s"] < HOUR_S / 4
+    shift.write_text("+3600")
+    assert hive.ask("/v2/pools/pool-0/drain", {"deadline_ms": 0})[0] == 202
+    hive.until_state("offline")
+    events = hive.ask("/v2/pools/pool-0/events?follow=false")[1]
+    last = json.loads([line for line in events.splitlines() if line.startswith("data: ")][-1][6:])
+    assert last["at"] - time.time() == pytest.approx(HOUR_S, abs=300), "its clock did jump"

@@ -150,7 +150,7 @@ async def one_run(tmp_path: Path, seed: int, step: str, ways: tuple[str, ...] = 
         assert report.is_success, f"{step} {how} {delay_s} seed {seed}: {report.hives[0].error}"
         assert version_of(lab) == "2.0"
         again = await sync(lab, tmp_path, new, port)
-        assert again.hives[0].status is HostOutcome.ALREADY
+        assert again.hives[0].status is HostOutcome.ALREADY, f"{step} {how} seed {seed}: {again.hives[0]}"
         assert host_is_clean(lab), "a half version or a stray upload was left"
 
 

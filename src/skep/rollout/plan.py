@@ -3,7 +3,7 @@
 import msgspec
 
 from skep.errors.rollout import ImpossibleHere, NothingToRollBack
-from skep.rollout import layout, recipes
+from skep.rollout import layout, recipes, staging
 from skep.rollout.artifact import Artifact, ArtifactKind
 from skep.rollout.facts import HostFacts
 from skep.rollout.manifest import InstalledWorker, Manifest
@@ -124,7 +124,9 @@ def _install_steps(
         return [] if is_configured else [recipes.configure(host, artifact.key)]
     steps = []
     if artifact.key not in facts.versions:
-        steps += [recipes.stage(artifact, _python(facts)), recipes.verify(artifact)]
+        fetched = staging.fetch(artifact)
+        steps += [fetched] if fetched else []
+        steps += [staging.stage(artifact, _python(facts) or staging.BY_UV), staging.verify(artifact)]
     steps.append(recipes.configure(host, artifact.key))
     if facts.is_serving:
         steps.append(recipes.drain(host))
@@ -150,7 +152,7 @@ def _worker_steps(host: HiveHost, facts: HostFacts, options: Options) -> list[Re
 
 def _uploads(facts: HostFacts, artifact: Artifact, token_file: str) -> tuple[Upload, ...]:
     found = []
-    upload = recipes.upload_of(artifact)
+    upload = staging.upload_of(artifact)
     if upload and artifact.key not in facts.versions and upload.target not in facts.uploads:
         found.append(upload)
     if token_file:  # By file transfer: a script's text can be seen in the host's list of processes.
@@ -270,8 +272,10 @@ def _stage_lacks(facts: HostFacts, artifact: Artifact) -> list[str]:
         lacks.append(
             f"only {facts.free_bytes >> 20} MiB are free in {facts.home}; {SPARE_BYTES >> 20} are needed"
         )
-    if artifact.kind in NEEDS_PYTHON and not _python(facts):
-        lacks.append("no Python 3.11 or newer with venv was found (sudo apt-get install python3-venv)")
+    if artifact.kind in NEEDS_PYTHON and not _python(facts) and "uv" not in facts.tools:
+        lacks.append(
+            "no Python 3.11 or newer with venv was found, and no uv that could bring one (sudo apt-get install python3-venv)"
+        )
     if artifact.kind is ArtifactKind.GIT and "git" not in facts.tools:
         lacks.append('git is missing (sudo apt-get install git), or set install.via = "controller"')
     if artifact.url and not artifact.file and not facts.tools & {"curl", "wget"}:

@@ -1,107 +1,19 @@
-"""The steps themselves: each function returns one, from values only. Paths are relative to the host's home."""
+"""The steps after a version is staged: each function returns one, from values only. Paths are relative to the host's home."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 
 from skep.rollout import layout, service
-from skep.rollout.artifact import Artifact, ArtifactKind
 from skep.rollout.facts import HostFacts
 from skep.rollout.manifest import InstalledWorker, Manifest, encode
-from skep.rollout.steps import RemoteStep, Upload, q
+from skep.rollout.staging import version_folder
+from skep.rollout.steps import RemoteStep, q
 from skep.spec.host import HiveHost
 
 BIN_LINK = "../share/skep/current/bin/skep"
 DRAIN_S = 30.0
-BUILD_S_MAX, ENGINE_S_MAX, GATE_S_MAX = 1800.0, 7200.0, 60.0
-
-
-def upload_of(artifact: Artifact) -> Upload | None:
-    """Return the file to send, under a name that says its content."""
-    if not artifact.file:
-        return None
-    target = f"{layout.UPLOADS}/{artifact.sha256[:16]}/{artifact.name}"
-    return Upload(source=artifact.file, target=target, sha256=artifact.sha256)
-
-
-def version_folder(key: str) -> str:
-    """Return the folder of one version."""
-    return f"{layout.VERSIONS}/{key}"
-
-
-def stage(artifact: Artifact, python: str) -> RemoteStep:
-    """Fill the version's folder. What an interrupted run left there goes first; nobody runs it yet."""
-    folder = version_folder(artifact.key)
-    clean = f"[ ! -e {q(folder)} ] || rm -rf {q(folder)}\nmkdir -p {q(folder)}/bin\n"
-    fetch, source = _fetched(artifact)
-    match artifact.kind:
-        case ArtifactKind.BINARY:
-            fill = f"mv {source} {q(folder)}/bin/skep\nchmod 700 {q(folder)}/bin/skep\n"
-        case ArtifactKind.ARCHIVE:
-            fill = f"tar -xf {source} -C {q(folder)} --no-same-owner\n"
-        case _:
-            fill = _venv(artifact, folder=folder, python=python, source=source)
-    return RemoteStep(
-        name="stage",
-        detail=f"{artifact.source} → {artifact.key}",
-        script=clean + fetch + fill,
-        limit_s=BUILD_S_MAX,
-    )
-
-
-def _fetched(artifact: Artifact) -> tuple[str, str]:
-    """Return the script that brings the file to the host, and its path there, quoted."""
-    upload = upload_of(artifact)
-    if upload is not None:
-        check = f"echo {q(artifact.sha256 + '  ' + upload.target)} | sha256sum -c - >/dev/null || {{ rm -f {q(upload.target)}; echo 'checksum wrong: it was damaged on its way'; exit 1; }}\n"
-        return check, q(upload.target)
-    if artifact.kind is ArtifactKind.GIT:
-        build = f"{layout.BUILD}/{artifact.key}"
-        return (
-            f"rm -rf {q(build)}\nmkdir -p {q(build)}\ngit init -q {q(build)}\n"
-            f"GIT_TERMINAL_PROMPT=0 git -C {q(build)} fetch -q --depth 1 -- {q(artifact.repo)} {q(artifact.commit)}\n"
-            f"git -C {q(build)} checkout -q FETCH_HEAD\n"
-        ), q(build)
-    target = f"{layout.UPLOADS}/{artifact.sha256[:16]}/{artifact.name}"
-    part = f"{target}.part"
-    return (
-        f"mkdir -p {q(target.rpartition('/')[0])}\n"
-        f"[ -e {q(target)} ] || {{\n"
-        f"  if command -v curl >/dev/null; then curl -fsSL --retry 3 -C - -o {q(part)} -- {q(artifact.url)}\n"
-        f"  else wget -q -c -O {q(part)} -- {q(artifact.url)}; fi\n"
-        f"  echo {q(artifact.sha256 + '  ' + part)} | sha256sum -c - >/dev/null || {{ rm -f {q(part)}; echo 'checksum wrong'; exit 1; }}\n"
-        f"  mv {q(part)} {q(target)}\n}}\n"
-    ), q(target)
-
-
-def _venv(artifact: Artifact, *, folder: str, python: str, source: str) -> str:
-    pip = f"{q(folder)}/venv/bin/python -m pip install --no-input --disable-pip-version-check -q"
-    make = f"{q(python)} -m venv {q(folder)}/venv\n"
-    link = f"ln -s ../venv/bin/skep {q(folder)}/bin/skep\n"
-    if artifact.kind is ArtifactKind.WHEELHOUSE:
-        house = f"{folder}/wheels"
-        install = f"mkdir {q(house)}\ntar -xf {source} -C {q(house)}\n{pip} --no-index --find-links {q(house)} skep\nrm -rf {q(house)}\n"
-    else:
-        install = (
-            f"{pip} -- ./{source}\n" if not source.startswith(("/", "'")) else f'{pip} -- "$PWD"/{source}\n'
-        )
-    return make + install + link
-
-
-def verify(artifact: Artifact) -> RemoteStep:
-    """Run what was staged; only then is its folder marked whole."""
-    folder = version_folder(artifact.key)
-    script = (
-        f'{q(folder)}/{layout.EXECUTABLE} --version </dev/null || {{ echo "--version ended with $?"; exit 1; }}\n'
-        f"{_synced(artifact, folder)}: > {q(folder)}/{layout.COMPLETE}\n"
-    )
-    return RemoteStep(name="verify", detail=f"{artifact.key} --version", script=script)
-
-
-def _synced(artifact: Artifact, folder: str) -> str:
-    """Return sh after which a power cut cannot take what was staged; a program alone needs no wait for other files."""
-    what = f"{q(folder)}/{layout.EXECUTABLE}" if artifact.kind is ArtifactKind.BINARY else f"-f {q(folder)}"
-    return f"sync {what} 2>/dev/null || sync\n"
+ENGINE_S_MAX, GATE_S_MAX = 7200.0, 60.0
 
 
 def _pool_command(host: HiveHost, verb: str, rest: str = "") -> str:
@@ -222,18 +134,34 @@ def start_service(facts: HostFacts) -> RemoteStep:
 
 
 def gate(host: HiveHost, python: str) -> RemoteStep:
-    """Wait until the new hive answers, and is registered where it should be; a failure shows the hive's last lines."""
+    """Wait until the new hive answers and, where it has a queen, is registered there; a failure shows its last lines."""
     where = (host.address or host.hostname) if host.queen_token_file else "127.0.0.1"
-    url = f"http://{where}:{host.hive_port}/health"
-    ask = f"import urllib.request as u; u.urlopen({url!r}, timeout=2).read()"
-    by_python = f"{q(python)} -c {q(ask)}" if python else "false"
+    url = f"http://{where}:{host.hive_port}{'/v2/state' if host.queen else '/health'}"
+    token = f"$HOME/{layout.HIVE_TOKEN}" if host.queen_token_file else ""
+    lacking = "is not registered with its queen" if host.queen else "does not answer"
     script = (
-        f"end=$(( $(date +%s) + {int(GATE_S_MAX)} ))\n"
-        f"until {{ {by_python} || curl -fsS -m 2 {q(url)} || wget -q -T 2 -O - {q(url)}; }} >/dev/null 2>&1; do\n"
-        "  if [ $(date +%s) -ge $end ]; then echo 'the hive does not answer'; "
+        f"{_asks(url, token, python, wants_queen=bool(host.queen))}"
+        f"end=$(( $(date +%s) + {int(GATE_S_MAX)} ))\nuntil answers >/dev/null 2>&1; do\n"
+        f"  if [ $(date +%s) -ge $end ]; then echo 'the hive {lacking}'; "
         f"tail -n 20 {layout.SERVICE_LOG} 2>/dev/null; exit 1; fi\n  sleep 0.25\ndone\n{service.STILL_OURS}"
     )
     return RemoteStep(name="gate", detail=url, script=script, limit_s=GATE_S_MAX * 3)
+
+
+def _asks(url: str, token: str, python: str, *, wants_queen: bool) -> str:
+    """Return the sh function `answers`. The token goes through a file or a pipe: an argument can be seen by others."""
+    ask = (
+        "import json, sys, urllib.request as u\n"
+        "sent = {'Authorization': 'Bearer ' + open(sys.argv[2]).read().strip()} if sys.argv[2] else {}\n"
+        "told = json.load(u.urlopen(u.Request(sys.argv[1], headers=sent), timeout=2))\n"
+        f"sys.exit({'not told[' + repr('registered') + ']' if wants_queen else '0'})"
+    )
+    by_python = f'{q(python)} -c {q(ask)} {q(url)} "{token}"' if python else "false"
+    header = f'printf \'header = "Authorization: Bearer %s"\' "$(cat "{token}")" | ' if token else ""
+    by_curl = f"{header}curl -fsS -m 2 {'-K - ' if token else ''}{q(url)}"
+    if wants_queen:
+        return f"answers() {{ {by_python} || {by_curl} | grep -q '\"registered\": *true'; }}\n"
+    return f"answers() {{ {by_python} || {by_curl} || wget -q -T 2 -O - {q(url)}; }}\n"
 
 
 def prune(keep: set[str], present: frozenset[str]) -> RemoteStep | None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skep.errors import SkepError
-from skep.rollout import layout, recipes
+from skep.rollout import layout, recipes, staging
 from skep.rollout.artifact import Artifact
 from skep.rollout.facts import HostFacts
 from skep.rollout.plan import HostPlan, Options, plan, plan_uninstall
@@ -48,7 +48,9 @@ def facts_of(case: dict[str, Any]) -> HostFacts:
 
 
 def plan_of(case: dict[str, Any]) -> HostPlan:
-    artifact = {"key": "new", "kind": "binary", "source": "s", **case.get("artifact", {})}
+    wanted = case.get("artifact", {})
+    sent = {} if wanted.keys() & {"url", "repo"} else {"file": "/c/skep", "sha256": "aa", "name": "skep"}
+    artifact = {"key": "new", "kind": "binary", "source": "s", **sent, **wanted}
     return plan(
         host_of(case),
         facts_of(case),
@@ -106,7 +108,7 @@ def test_any_text_survives_quoting(text: str) -> None:
 @given(name=AWKWARD.filter(lambda text: "\n" not in text and "/" not in text))
 def test_a_file_name_with_anything_in_it_stays_one_word(name: str) -> None:
     artifact = Artifact(key="k", kind="binary", source="s", file="/c/f", sha256="ab", name=name)  # type: ignore[arg-type]
-    words = shlex.split(recipes.stage(artifact, "/usr/bin/python3").script, comments=False)
+    words = shlex.split(staging.stage(artifact, "/usr/bin/python3").script, comments=False)
     assert f"{layout.UPLOADS}/ab/{name}" in words
 
 

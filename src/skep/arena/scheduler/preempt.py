@@ -34,6 +34,10 @@ class Candidate(NamedTuple):
     violations: int
 
 
+_Tried = tuple[int, int, tuple[int, ...]]
+"""What a try depends on: the stamp of the node's pods, the table's generation, the classes of the node's guests."""
+
+
 class Preemptor:
     """Tries nodes by taking their pods away from the table and putting them back."""
 
@@ -41,7 +45,7 @@ class Preemptor:
         self, placer: Placer, pods: Mapping[int, PodState], classes: Mapping[int, PodClass], rng: Rng
     ) -> None:
         self._placer, self._pods, self._classes, self._rng = placer, pods, classes, rng
-        self._tried: dict[tuple[int, int, int], tuple[int, int, Candidate | None]] = {}
+        self._tried: dict[tuple[int, int, int], tuple[_Tried, Candidate | None]] = {}
 
     def is_eligible(self, pod: PodState, cls: PodClass, nominated_node: NodeState | None) -> bool:
         """True unless the pod may not preempt, or its earlier victims are still leaving."""
@@ -93,8 +97,8 @@ class Preemptor:
             for uid, other in nominated.get(node.id, ())
             if uid != pod.uid and other.priority >= cls.priority
         ]
-        if not guests and self._placer.is_local(cls):
-            return self._try_resources(cls, node, budgets)
+        if self._placer.is_local(cls):
+            return self._try_resources(cls, node, guests, budgets)
         return self._try_whole(cls, node, guests, budgets)
 
     def _lower(self, cls: PodClass, node: NodeState) -> list[PodState]:
@@ -125,26 +129,34 @@ class Preemptor:
             for victim in gone.values():
                 self._put_back(node, victim)
 
-    def _try_resources(self, cls: PodClass, node: NodeState, budgets: Sequence[Budget]) -> Candidate | None:
+    def _try_resources(
+        self, cls: PodClass, node: NodeState, guests: Sequence[PodClass], budgets: Sequence[Budget]
+    ) -> Candidate | None:
         """Do the same by arithmetic on the node's row, for a pod that nothing but resources can turn away.
 
-        What was found is kept until the node's pods change, where no budget makes it depend on other nodes.
+        What was found is kept until the node's pods or guests change, where no budget makes it depend on other nodes.
         """
-        key, version = (cls.shape, cls.priority, node.id), self._placer.table.generation
-        if not budgets:
-            known = self._tried.get(key)
-            if known is not None and known[:2] == (node.stamp, version):
-                return known[2]
-        found = self._reckon(cls, node, budgets)
-        if not budgets:
-            if len(self._tried) >= TRIED_MAX:
-                self._tried.clear()
-            self._tried[key] = (node.stamp, version, found)
+        if budgets:
+            return self._reckon(cls, node, guests, budgets)
+        key = (cls.shape, cls.priority, node.id)
+        state = (node.stamp, self._placer.table.generation, tuple(guest.id for guest in guests))
+        known = self._tried.get(key)
+        if known is not None and known[0] == state:
+            return known[1]
+        found = self._reckon(cls, node, guests, budgets)
+        if len(self._tried) >= TRIED_MAX:
+            self._tried.clear()
+        self._tried[key] = (state, found)
         return found
 
-    def _reckon(self, cls: PodClass, node: NodeState, budgets: Sequence[Budget]) -> Candidate | None:
+    def _reckon(
+        self, cls: PodClass, node: NodeState, guests: Sequence[PodClass], budgets: Sequence[Budget]
+    ) -> Candidate | None:
         lower = self._lower(cls, node)
         row, cap = node.row[:], self._placer.table.caps[node.slot]
+        # What fits beside the guests fits without them too, where only resources count.
+        for guest in guests:
+            _shift(row, guest, 1)
         for victim in lower:
             _shift(row, self._classes[victim.cls], -1)
         if fit_code(cls, row, cap):

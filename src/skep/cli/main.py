@@ -55,6 +55,9 @@ COMMANDS: dict[str, Entry] = {
     "prove": Entry(
         "skep.cli.prove:prove", PROVE, "Run features against real processes; leave a proof bundle."
     ),
+    "check": Entry(
+        "skep.cli.check:check", PROVE, "Check anybody's OpenAI-compatible server, clause by clause."
+    ),
     "steps": Entry("skep.cli.steps:steps", PROVE, "List the steps that features can use."),
     "proof": Entry("skep.cli.proof:app", PROVE, "Look at proof bundles, verify and compare them."),
     "testkit": Entry(

@@ -1,6 +1,7 @@
 """Asking the server that is checked: every exchange bounded, and kept as evidence."""
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -128,7 +129,11 @@ class Probe:
             async with (
                 asyncio.timeout(limit_s),
                 self._client.request(
-                    method, self.target.url + path, data=data, headers=given, allow_redirects=False
+                    method,
+                    self.target.url + path,
+                    data=None if data is None else io.BytesIO(data),
+                    headers=given,
+                    allow_redirects=False,
                 ) as reply,
             ):
                 found = await reply.content.read(BODY_BYTES_MAX)

@@ -25,6 +25,7 @@ START_S_MAX = 300.0
 STOP_S_MAX = 15.0
 POLL_S = 0.05
 PORT_FIELD = "{port}"
+_OK, _NO_ROUTE = 200, frozenset({404, 405, 501})
 
 
 class ServerProcess:
@@ -59,11 +60,8 @@ class ServerProcess:
             while time.monotonic() - began < START_S_MAX:
                 if self.child.exit is not None:
                     raise Broken(f"the server ended with {self.child.exit} before it was ready", self.tail())
-                for path in ("/health", "/v1/models"):
-                    with suppress(aiohttp.ClientError, TimeoutError):  # It does not listen yet: asked again.
-                        async with client.get(self.url + path) as reply:
-                            if reply.status == 200:
-                                return
+                if await _is_well(client, self.url):
+                    return
                 await asyncio.sleep(POLL_S)
         raise Broken(f"the server was not ready after {START_S_MAX:g} s", self.tail())
 
@@ -104,6 +102,18 @@ class ServerProcess:
             await self.signal_and_wait(signal.SIGTERM)
             group.kill_each(group.marked(MARK, self.mark))
             await self.child.wait()
+
+
+async def _is_well(client: aiohttp.ClientSession, url: str) -> bool:
+    """Ask its health; only a server that has no such route is judged by its list of models."""
+    try:
+        async with client.get(f"{url}/health") as reply:
+            if reply.status not in _NO_ROUTE:
+                return reply.status == _OK
+        async with client.get(f"{url}/v1/models") as reply:
+            return reply.status == _OK
+    except (aiohttp.ClientError, TimeoutError):
+        return False  # It does not listen yet.
 
 
 @asynccontextmanager

@@ -113,17 +113,16 @@ async def _find_model(probe: Probe) -> None:
     """Take the first model that the server lists, unless one was named. Raises: InvalidInput."""
     try:
         answer = await probe.send("GET", MODELS)
-        listed = [
-            one["id"] for one in answer.json().get("data") or [] if isinstance(one, dict) and "id" in one
-        ]
     except Broken as error:
-        if probe.target.model and "is not JSON" in error.detail:
-            return
         raise InvalidInput(
             f"{probe.target.url}{MODELS}: {error.detail}. Is a server running there?", url=probe.target.url
         ) from error
     if probe.target.model:
         return
+    try:
+        listed = [one["id"] for one in answer.json().get("data") or []]
+    except (Broken, KeyError, TypeError):
+        listed = []
     if not listed:
         raise InvalidInput(
             f"{probe.target.url}{MODELS} answers {answer.status} and lists no model: name one with --model",

@@ -123,7 +123,10 @@ class Reference:
                     ask=ask,
                     id=f"c-{next(self._ids)}",
                     model=MODEL,
-                    choices=[words.tokens(ask, choice=one, salt=self._salt(ask)) for one in range(ask.n)],
+                    choices=[
+                        words.tokens(ask, choice=one, salt=self._salt(ask), faults=self.faults)
+                        for one in range(ask.n)
+                    ],
                     faults=self.faults,
                     is_chat=is_chat,
                 )

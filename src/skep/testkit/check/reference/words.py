@@ -14,28 +14,28 @@ REPEAT = "Repeat exactly: "
 JSON = '{"color": "blue"}'
 
 
-def tokens(ask: Ask, *, choice: int, salt: str) -> tuple[list[str], str]:
+def tokens(ask: Ask, *, choice: int, salt: str, faults: frozenset[str]) -> tuple[list[str], str]:
     """Return the tokens of one choice, and why they end. Greedy is what the prompt says; else the seed has its say."""
-    planned = _planned(ask, choice, salt)
+    planned = _planned(ask, choice, salt, faults)
     said: list[str] = []
     for token in planned:
         if len(said) >= ask.max_tokens:
             return said, "length"
         said.append(token)
         text = "".join(said)
-        for stop in ask.stop:
+        for stop in () if "endpoints.stop" in faults else ask.stop:
             if stop in text:
                 return _cut(said, text.index(stop)), "stop"
     return said, "length" if len(said) >= ask.max_tokens else "stop"
 
 
-def _planned(ask: Ask, choice: int, salt: str) -> list[str]:
+def _planned(ask: Ask, choice: int, salt: str, faults: frozenset[str]) -> list[str]:
     if ask.is_json:
         return list(JSON)
     if ask.prompt.startswith(REPEAT):
         return list(ask.prompt.removeprefix(REPEAT))
     sampled = "" if ask.temperature == 0 else f"{ask.seed} {choice}"
-    if ask.temperature and ask.seed is None:
+    if ask.temperature and ask.seed is None and "determinism.seeds-differ" not in faults:
         sampled += str(random.random())  # noqa: S311 - words, no secrets
     digest = hashlib.sha256(f"{ask.prompt}|{sampled}|{salt}".encode()).digest()
     draw = random.Random(digest)  # noqa: S311 - words, no secrets

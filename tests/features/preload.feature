@@ -128,6 +128,7 @@ Feature: Pool Preload
     And pool "pool-0" is declared with model "llama-3.1-8b-instruct" on devices "0"
     When I delete pool "pool-0"
     Then pool "pool-0" should be unknown
+    And the log should tell pool "pool-0" as "offline" at last
 
   @OC-POOL-3070
   Scenario: A pool that is deleted is forgotten
@@ -194,6 +195,7 @@ Feature: Pool Preload
     And pool "pool-0" should become "idle"
     When I delete pool "pool-0"
     Then pool "pool-0" should be unknown
+    And the log should tell pool "pool-0" as "offline" at last
 
   @OC-POOL-3090
   Scenario Outline: A bad request is refused and says why

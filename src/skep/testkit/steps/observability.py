@@ -1,6 +1,7 @@
 """Metrics, logs, events."""
 
 import json
+from typing import Any
 
 from pytest_bdd import parsers, then
 
@@ -67,14 +68,23 @@ def metrics_name_node(world: World) -> None:
 @then(parsers.parse('the log should have an event of pool "{pool_id}" with every field'))
 def log_event(world: World, pool_id: str) -> None:
     """Hold that the hive's log is JSON lines, and that a pool's events carry their fields."""
-    found = []
-    for line in world.running_hive().log.read_text().splitlines():
-        if line.startswith("{"):
-            event = json.loads(line)
-            if event.get("event") == "pool_event" and event.get("pool_id") == pool_id:
-                found.append(event)
+    found = _logged(world, pool_id)
     assert found, "no event of the pool is in the log"
     assert found[-1].keys() >= LOG_FIELDS, LOG_FIELDS - found[-1].keys()
+
+
+@then(parsers.parse('the log should tell pool "{pool_id}" as "{state}" at last'))
+def log_tells_state(world: World, pool_id: str, state: str) -> None:
+    """Wait until the log's last word of a pool is this state: a pool that is forgotten cannot be asked any more."""
+    found = world.lab.until(
+        lambda: [
+            each["state"]
+            for each in _logged(world, pool_id)
+            if each["kind"] == "pool" and "transition" in each
+        ],
+        what=f"the log tells a state of {pool_id}",
+    )
+    assert found[-1] == state, found
 
 
 @then(parsers.parse('the events of pool "{pool_id}" should have ids that grow by one'))
@@ -84,3 +94,10 @@ def events_grow(world: World, pool_id: str) -> None:
     ids = [each["id"] for each in world.events(pool_id)]
     assert ids
     assert ids == list(range(ids[0], ids[0] + len(ids))), ids
+
+
+def _logged(world: World, pool_id: str) -> list[dict[str, Any]]:
+    """A pool's events in the hive's log, in order."""
+    lines = world.running_hive().log.read_text().splitlines()
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    return [each for each in events if each.get("event") == "pool_event" and each.get("pool_id") == pool_id]

@@ -102,7 +102,7 @@ class Scene:
         ]  # fmt: skip
         self.metrics = ['skep_x{node_id="n",pool_id="pool-0",outcome="ready",device_id="FAKE-0"} 1']
         self.logged = {
-            "event": "pool_event", "pool_id": POOL, "engine": "e", "engine_version": "1", "device_mask": "d", "model": "m",
+            "event": "pool_event", "pool_id": POOL, "kind": "pool", "transition": "proved", "state": "ready", "engine": "e", "engine_version": "1", "device_mask": "d", "model": "m",
             "node_id": "n", "instance": "i", "level": "info", "at": 1,
         }  # fmt: skip
         self.world.seen |= {

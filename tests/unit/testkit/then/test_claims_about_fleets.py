@@ -227,6 +227,8 @@ CLAIMS = [
     Claim("every metric of ours should name its node", (metrics("skep_x 1"), metrics("other 1"))),
     Claim('the log should have an event of pool "pool-0" with every field',
           (logged(""), logged('{"event":"pool_event","pool_id":"pool-0"}\n'), logged('{"event":"other","pool_id":"pool-0"}\n'))),
+    Claim('the log should tell pool "pool-0" as "ready" at last',
+          (logged(""), logged('{"event":"pool_event","pool_id":"pool-0","kind":"pool","transition":"drain","state":"offline"}\n'))),
     Claim('the events of pool "pool-0" should have ids that grow by one', (events(), events(0, 2))),
     # gateway
     Claim('the gateway should list the model "m"', (answer("/v1/models", 200, {"data": []}), answer("/v1/models", 503, {"data": []}))),

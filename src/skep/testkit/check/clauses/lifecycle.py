@@ -45,7 +45,7 @@ async def sigterm_drains(probe: Probe) -> str:
     """Never in a cut that looks like neither."""
     process = _process(probe)
     async with probe.streaming(long_request(probe, max_tokens=64)) as (found, reading):
-        require(found.status == 200, f"answered with {found.status}", found.excerpt())  # noqa: PLR2004 - OK
+        require(found.status == 200, f"answered with {found.status}", found.excerpt())
         await until_tokens(found, reading, TOKENS_BEFORE)
         ending = asyncio.create_task(process.signal_and_wait(signal.SIGTERM, within_s=DRAIN_S_MAX))
         async for _ in reading:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -25,7 +26,10 @@ START_S_MAX = 300.0
 STOP_S_MAX = 15.0
 POLL_S = 0.05
 PORT_FIELD = "{port}"
+BODY_BYTES_MAX = 65_536
 _OK, _NO_ROUTE = 200, frozenset({404, 405, 501})
+_NOT_YET = re.compile(rb'"status"\s*:\s*"(loading|starting|initializing|unready|not_ready)', re.IGNORECASE)
+"""Some answer 200 as soon as they run, and say in words that they are not ready."""
 
 
 class ServerProcess:
@@ -109,7 +113,7 @@ async def _is_well(client: aiohttp.ClientSession, url: str) -> bool:
     try:
         async with client.get(f"{url}/health") as reply:
             if reply.status not in _NO_ROUTE:
-                return reply.status == _OK
+                return reply.status == _OK and not _NOT_YET.search(await reply.content.read(BODY_BYTES_MAX))
         async with client.get(f"{url}/v1/models") as reply:
             return reply.status == _OK
     except (aiohttp.ClientError, TimeoutError):

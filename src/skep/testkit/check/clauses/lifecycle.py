@@ -22,7 +22,7 @@ def _process(probe: Probe) -> ServerProcess:
 
 @clause(
     "lifecycle.honest-readiness",
-    "Once health says 200, the next request is served",
+    "Once health says that it is well, the next request is served",
     source=SOURCE,
     needs_process=True,
 )

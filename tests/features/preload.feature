@@ -125,7 +125,7 @@ Feature: Pool Preload
   @OC-POOL-3070
   Scenario: A pool that was only declared is deleted
     Given the hive is running
-    And pool "pool-0" is declared with model "llama-3.1-8b-instruct" on devices "0"
+    And pool "pool-0" is declared with 1 replicas of model "llama-3.1-8b-instruct"
     When I delete pool "pool-0"
     Then pool "pool-0" should be unknown
     And the log should tell pool "pool-0" as "offline" at last

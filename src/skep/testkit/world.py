@@ -71,14 +71,19 @@ class World:
 
     def declare(self, pool_id: str, model: str, **fields: Any) -> Response:
         """Declare a pool on the run's backend and devices; skip where it cannot be, for its model is a script."""
+        self.need_backend_of(model)
+        lab = self.lab
+        spec = {"id": pool_id, "model": model, "backend": lab.backend, "devices": lab.mask, **fields}
+        self.marks.setdefault(pool_id, 0)
+        return self.ask("/v2/pools", {"pool": spec, "preload": False}, method="POST")
+
+    def need_backend_of(self, model: str) -> None:
+        """Skip where a model is a script of the fake backend, and the run is on another."""
         lab = self.lab
         if lab.backend != "fake" and lab.models.get(model, model).startswith("fake:"):
             pytest.skip(
                 f"the model {model} is a script of the fake backend, and this run is on {lab.backend}"
             )
-        spec = {"id": pool_id, "model": model, "backend": lab.backend, "devices": lab.mask, **fields}
-        self.marks.setdefault(pool_id, 0)
-        return self.ask("/v2/pools", {"pool": spec, "preload": False}, method="POST")
 
     def pool(self, pool_id: str) -> dict[str, Any]:
         """Return a pool as the hive shows it now."""

@@ -73,6 +73,7 @@ def drain(world: World, pool_id: str, seconds: float) -> None:
 @when(parsers.parse('I reload pool "{pool_id}" with model "{model}"'))
 def reload(world: World, pool_id: str, model: str) -> None:
     """Put another model in a pool's place."""
+    world.need_backend_of(model)
     assert_status(world.act(pool_id, "reload", {"model": model}), 202)
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 
 from skep.rollout.report import HostOutcome
@@ -61,9 +62,9 @@ async def queen(lab: NetnsLab, tmp_path: Path, token_file: Path) -> AsyncGenerat
     await process.wait()
 
 
-def skep_of_this_checkout(tmp_path: Path) -> Install:
-    path = tmp_path / "skep"
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m skep.cli.main "$@"\n')
+def skep_of_this_checkout(tmp_path: Path, release: str = "one") -> Install:
+    path = tmp_path / f"skep-{release}"
+    path.write_text(f'#!/bin/sh\n# {release}\nexec "{sys.executable}" -m skep.cli.main "$@"\n')
     path.chmod(stat.S_IRWXU)
     return Install(local=LocalInstall(path=str(path)))
 
@@ -97,11 +98,41 @@ async def test_hosts_become_a_fleet_that_answers(
             client, queen["gateway"]
         ):
             await asyncio.sleep(0.1)
-        body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
-        async with client.post(f"{queen['gateway']}/v1/chat/completions", json=body) as answer:
-            assert answer.status == 200, await answer.text()
-            assert (await answer.json())["choices"][0]["message"]["content"]
-    assert [row.status for row in (await harness.sync(hosts)).hives] == [HostOutcome.ALREADY] * 3
+        assert await ask(client, queen["gateway"]) == 200
+        assert [row.status for row in (await harness.sync(hosts)).hives] == [HostOutcome.ALREADY] * 3
+        await upgrade_under_load(client, queen["gateway"], harness, hosts, tmp_path)
+
+
+async def upgrade_under_load(
+    client: aiohttp.ClientSession, gateway: str, harness: RolloutHarness, hosts: list[HiveHost], folder: Path
+) -> None:
+    """Roll all hosts to another version while requests come: not one may be lost."""
+    answers: list[int] = []
+    is_over = asyncio.Event()
+
+    async def asking() -> None:
+        while not is_over.is_set():
+            answers.append(await ask(client, gateway))
+            await asyncio.sleep(0.05)
+
+    new = skep_of_this_checkout(folder, "two")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asking())
+        report = await harness.sync([msgspec.structs.replace(host, install=new) for host in hosts])
+        is_over.set()
+    assert [row.status for row in report.hives] == [HostOutcome.UPGRADED] * 3, report
+    assert {"drain", "gate", "resume"} <= {step.name for step in report.hives[0].steps}
+    assert set(answers) == {200}, answers
+    assert len(answers) > len(hosts), "requests came all the while"
+
+
+async def ask(client: aiohttp.ClientSession, gateway: str) -> int:
+    """Send one chat request; return its status, after holding that an answer is one."""
+    body = {"model": "demo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+    async with client.post(f"{gateway}/v1/chat/completions", json=body) as answer:
+        told = await answer.json()
+        assert answer.status != 200 or told["choices"][0]["message"]["content"]
+        return answer.status
 
 
 async def nodes_alive(client: aiohttp.ClientSession, admin: str) -> int:

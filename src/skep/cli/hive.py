@@ -149,8 +149,9 @@ def _unit(*, system: bool, config: Path | None) -> "Unit":
         program=Path(sys.executable).with_name("skep"),
         config=config,
         is_system=system,
-        user_config=folders(os.environ).config.parent,
+        user_config=Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"),
         user=pwd.getpwuid(os.getuid()).pw_name,
+        home=os.environ.get("SKEP_HOME", ""),
     )
 
 

@@ -17,8 +17,10 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     end_commands: tuple[tuple[str, ...], ...]
 
 
-def make_unit(*, program: Path, config: Path | None, is_system: bool, user_config: Path, user: str) -> Unit:
-    """Return the unit.
+def make_unit(
+    *, program: Path, config: Path | None, is_system: bool, user_config: Path, user: str, home: str = ""
+) -> Unit:
+    """Return the unit. `user_config` is where the user's systemd looks; `home` the SKEP_HOME that the hive keeps to.
 
     `KillMode=process`: when the hive itself is killed, its workers live on, and the restarted hive adopts them. A hive
     that is stopped ends its workers by itself, so `TimeoutStopSec` gives it time to.
@@ -40,6 +42,7 @@ def make_unit(*, program: Path, config: Path | None, is_system: bool, user_confi
         "LimitNOFILE=65536",
         "OOMPolicy=continue",
         "Environment=PYTHONUNBUFFERED=1",
+        *([f"Environment={_quoted(f'SKEP_HOME={home}').replace('$$', '$')}"] if home else []),
         *(
             ["RuntimeDirectory=skep", "RuntimeDirectoryMode=0700", "RuntimeDirectoryPreserve=yes"]
             if is_system

@@ -1,5 +1,8 @@
 """`skep hive install` and `uninstall`, with a systemctl that writes down what it is told."""
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
         script.chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
     monkeypatch.setenv("SKEP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(service, "SYSTEMD", booted)
     monkeypatch.setattr(unit, "SYSTEM_FOLDER", tmp_path / "system")
     monkeypatch.chdir(tmp_path)
@@ -64,7 +68,8 @@ def test_a_users_service_lingers_so_that_it_outlives_the_login(machine: Machine,
         "systemctl --user daemon-reload",
         "systemctl --user enable --now skep-hive.service",
     ]
-    assert list(tmp_path.rglob("user/skep-hive.service"))
+    unit_file = tmp_path / "config" / "systemd" / "user" / "skep-hive.service"
+    assert f"Environment=SKEP_HOME={tmp_path}/home\n" in unit_file.read_text()
 
 
 def test_without_now_nothing_is_run_and_the_commands_are_told(machine: Machine) -> None:
@@ -97,3 +102,22 @@ def test_what_systemctl_says_is_told_in_one_line(machine: Machine, tmp_path: Pat
     told, is_done = machine.skep("install", "--system", "--now")
     assert not is_done
     assert "`systemctl daemon-reload` failed with 1: no bus" in told
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd's tools")
+@pytest.mark.parametrize("is_system", [True, False])
+def test_systemd_itself_finds_nothing_wrong_with_the_unit(is_system: bool, tmp_path: Path) -> None:
+    made = unit.make_unit(
+        program=Path(sys.executable),
+        config=tmp_path / "a b.toml",
+        is_system=is_system,
+        user_config=tmp_path,
+        user="u",
+        home=str(tmp_path / "h $x 100%"),
+    )
+    path = tmp_path / unit.NAME
+    path.write_text(made.text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, [line for line in done.stderr.splitlines() if unit.NAME in line]) == (0, [])

@@ -11,6 +11,7 @@ from skep.runtime.models import BERT, MICRO, TINY_LORA
 pytestmark = pytest.mark.llama
 
 FUZZER = Path(__file__).with_name("header_fuzzer.py")
+SWEEP = Path(__file__).with_name("type_sweep.py")
 SEEDS_EACH = 2_000
 SOAK = [
     *(pytest.param(MICRO, range(at, at + 10_000), id=f"micro-{at}") for at in range(0, 50_000, 10_000)),
@@ -20,23 +21,23 @@ SOAK = [
 """100,000 headers: models, an encoder, an adapter."""
 
 
-def fuzz(source: Path, seeds: range, folder: Path) -> tuple[int, int]:
-    """Try every seed, some in each process; return how many files were refused and how many ran."""
-    refused = ran = 0
-    for first in range(seeds.start, seeds.stop, SEEDS_EACH):
-        last = min(first + SEEDS_EACH, seeds.stop)
-        done = subprocess.run(
-            [sys.executable, FUZZER, source, folder / "mutated.gguf", str(first), str(last)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        end = done.stdout.splitlines()[-1:]
-        assert end and end[0].startswith("done"), (  # noqa: PT018 - one fact
-            f"seed {end} ended with {done.returncode}: {done.stderr[-500:]}"
-        )
-        refused, ran = (have + int(new) for have, new in zip((refused, ran), end[0].split()[1:], strict=True))
+def counts(program: Path, *arguments: object) -> tuple[int, int]:
+    """Run a program that tries many files; return how many were refused and how many ran."""
+    argv = [sys.executable, program, *map(str, arguments)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    last = done.stdout.splitlines()[-1] if done.stdout else ""
+    assert last.startswith("done "), f"{last!r} ended with {done.returncode}: {done.stderr[-500:]}"
+    refused, ran = map(int, last.split()[1:])
     return refused, ran
+
+
+def fuzz(source: Path, seeds: range, folder: Path) -> tuple[int, int]:
+    """Try every seed, some in each process."""
+    found = [
+        counts(FUZZER, source, folder / "mutated.gguf", first, min(first + SEEDS_EACH, seeds.stop))
+        for first in range(seeds.start, seeds.stop, SEEDS_EACH)
+    ]
+    return sum(refused for refused, _ in found), sum(ran for _, ran in found)
 
 
 @pytest.mark.parametrize("source", [MICRO, BERT, TINY_LORA], ids=lambda path: path.stem)
@@ -44,6 +45,12 @@ def test_no_mutated_header_ends_the_process(source: Path, tmp_path: Path) -> Non
     refused, ran = fuzz(source, range(60), tmp_path)
     assert refused > 20
     assert ran > 0
+
+
+@pytest.mark.parametrize("source", [MICRO, BERT], ids=lambda path: path.stem)
+def test_no_type_of_a_tensor_ends_the_process(source: Path, tmp_path: Path) -> None:
+    refused, _ = counts(SWEEP, source, tmp_path / "typed.gguf")
+    assert refused > 200
 
 
 @pytest.mark.slow

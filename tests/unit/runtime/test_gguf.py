@@ -375,3 +375,27 @@ def test_any_bytes_after_the_magic_are_typed(tail: bytes) -> None:
 def test_a_file_cut_anywhere_is_typed(length: int) -> None:
     with pytest.raises((NotAGguf, GgufTruncated)):
         check_model(parse(SOUND[:length], file_bytes=length))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("blk.0.attn_norm.weight", (8,), 1),
+        ("blk.0.attn_norm.weight", (8, 1), 30),
+        ("blk.0.attn_q.bias", (8,), 26),
+        ("token_types.weight", (8, 2), 1),
+        ("blk.0.attn_q.weight", (8, 8), 25),
+        ("blk.0.attn_q.weight", (8, 8), 28),
+        ("blk.0.attn_q.weight", (32, 8), 9),
+    ],
+)
+def test_a_type_that_no_kernel_computes_with_is_refused(name: str, shape: tuple[int, ...], kind: int) -> None:
+    tensors = [TENSORS[0], ("blk.0.other.weight", (8, 8), F16_TENSOR, 64), (name, shape, kind, 192)]
+    with pytest.raises(GgufMalformed, match="computes with") as caught:
+        check_model(header(tensors=tensors, data_bytes=4096))
+    assert caught.value.tensor == name
+
+
+def test_a_vector_of_f32_and_matrices_of_every_weight_type_are_fine() -> None:
+    vectors = [("blk.0.attn_norm.weight", (8,), 0, 0), ("cls.output.weight", (8, 1), 1, 64)]
+    check_model(header(tensors=[*vectors, ("token_embd.weight", (8, 3), 30, 128)], data_bytes=4096))

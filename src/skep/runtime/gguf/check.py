@@ -1,8 +1,9 @@
 """What a header must hold so that llama.cpp loads it or refuses it, and never aborts the process.
 
-Measured over 1,500 header mutations: duplicate vocabulary text (found while parsing), a layer count outside 1..512
-and a negative norm epsilon abort; so do, by its source (llama-model.cpp, gguf.cpp), contradicting expert counts, an unknown
-rope scaling and an empty key. The rest here gives a precise error before gigabytes are read.
+Measured over header mutations: duplicate vocabulary text (found while parsing), a layer count outside 1..512, a
+negative norm epsilon and a tensor of a type that cannot be computed with abort; so do, by its source (llama-model.cpp,
+gguf.cpp), contradicting expert counts, an unknown rope scaling and an empty key. The rest here gives a precise error before
+gigabytes are read.
 """
 
 import math
@@ -11,6 +12,7 @@ from typing import Any, Final
 from skep.errors.runtime import GgufMalformed, GgufTruncated, ModelLoadFailed, TensorMissing
 from skep.runtime.gguf.header import ArrayValue, Header, Tensor
 from skep.runtime.gguf.parse import VOCABULARY_KEY
+from skep.runtime.gguf.tables import F32, TENSOR_TYPES
 from skep.runtime.gguf.vocabulary import check_vocabulary
 
 LAYERS_MAX: Final = 512  # llama-hparams.h, LLAMA_MAX_LAYERS.
@@ -43,6 +45,10 @@ _EPSILONS: Final = (
     "attention.layer_norm_rms_epsilon",
     "attention.group_norm_epsilon",
 )
+_NOT_WEIGHTS: Final = frozenset({9, 15, 24, 25, 26, 27, 28})
+"""Q8_1 and Q8_K, which hold activations; I8 to I64; F64. ggml-cpu.c has no product with them."""
+_ADDED: Final = (".bias", "_norm.weight", "token_types.weight")
+"""Vectors by any shape, and a table whose row is added as it is; convert_hf_to_gguf.py writes them as F32."""
 _ROPE_SCALINGS: Final = ("none", "linear", "yarn", "longrope")
 
 
@@ -69,8 +75,9 @@ def check_adapter(header: Header) -> None:
 
 
 def check_tensors(header: Header) -> None:
-    """Check that the data of every tensor lies inside the file. Raises: GgufMalformed, GgufTruncated."""
+    """Check that every tensor can be computed with, and lies inside the file. Raises: GgufMalformed, GgufTruncated."""
     for tensor in header.tensors:
+        _check_type(tensor)
         if tensor.offset % header.alignment:
             raise GgufMalformed(
                 f"the tensor {tensor.name!r} starts at an unaligned offset", tensor=tensor.name
@@ -83,6 +90,18 @@ def check_tensors(header: Header) -> None:
                 end=end,
                 size=header.file_bytes,
             )
+
+
+def _check_type(tensor: Tensor) -> None:
+    """Refuse what a kernel would abort on: vectors are added and multiplied as F32 alone, and no model's weights are integers."""
+    is_added = len(tensor.shape) == 1 or tensor.name.endswith(_ADDED)
+    if tensor.kind in _NOT_WEIGHTS or (is_added and tensor.kind != F32):
+        name = TENSOR_TYPES[tensor.kind][0] if tensor.kind in TENSOR_TYPES else f"type {tensor.kind}"
+        raise GgufMalformed(
+            f"the tensor {tensor.name!r} is {name}, which nothing computes with there; convert the model again",
+            tensor=tensor.name,
+            kind=name,
+        )
 
 
 def _check_architecture(header: Header) -> None:

@@ -16,6 +16,7 @@ SCALAR_FORMATS: Final = {
 STRING: Final = 8
 ARRAY: Final = 9
 
+F32: Final = 0
 # enum ggml_type → (name, elements of a block, bytes of a block).
 TENSOR_TYPES: Final[dict[int, tuple[str, int, int]]] = {
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20),

@@ -1,7 +1,11 @@
 """What befalls a machine: a device that vanishes or grows hot, memory that is not there, a clock that jumps."""
 
+import asyncio
 import json
+import socket
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -93,8 +97,8 @@ def clock(monkeypatch: pytest.MonkeyPatch):
     return jump
 
 
-@pytest.fixture
-async def queen():
+@asynccontextmanager
+async def queen_at(port: int) -> AsyncIterator[tuple[str, list[tuple[float, str]]]]:
     """Something that answers as a queen does, and keeps when and what it was asked."""
     asked: list[tuple[float, str]] = []
 
@@ -107,10 +111,47 @@ async def queen():
     app.router.add_route("*", "/{tail:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     yield f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}", asked
     await runner.cleanup()
+
+
+@pytest.fixture
+async def queen():
+    async with queen_at(0) as found:
+        yield found
+
+
+async def test_a_queen_that_is_away_for_half_an_hour_is_asked_ever_more_rarely_and_found_again(
+    hive_here, comes_true
+) -> None:
+    waits: list[float] = []
+
+    async def quickly(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(0 if seconds > 0.4 else seconds)  # The backoff; not the look for idle pools.
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    async with hive_here(
+        fake_devices=(DEVICE,), pools=(pool_of(),), queen=f"http://127.0.0.1:{port}"
+    ) as core:
+        pool = core.pools.get("p")
+        await comes_true(lambda: pool.state == "ready")
+        pid = pool.serving[0].running.process.pid
+        core.node.sleep = quickly
+        await comes_true(lambda: sum(one for one in waits if one > 0.4) > HOUR_S / 2)
+        backoff = [one for one in waits if one > 0.4]
+        assert max(backoff) <= 66
+        assert all(later >= sooner or later > 50 for sooner, later in pairwise(backoff))
+        assert pool.serving[0].running.process.pid == pid
+        async with queen_at(port) as (_, asked):
+            await comes_true(
+                lambda: [what for _, what in asked][:3] == ["register", "heartbeat", "heartbeat"]
+            )
+            assert core.state().registered
 
 
 async def test_a_clock_that_jumps_moves_nothing_that_is_decided(hive_here, comes_true, clock, queen) -> None:

@@ -92,6 +92,10 @@ def test_devices_are_unequal_beyond_a_quarter(larger: int, is_equal: bool) -> No
             fit(SHAPE, Demand(slots=1, context=1), rooms)
 
 
+def test_a_header_that_does_not_tell_its_context_has_none() -> None:
+    assert SHAPE.context_train == 0
+
+
 def test_a_suggested_split_sums_to_one() -> None:
     rooms = [room(size * GIB) for size in (3, 3, 1)]
     with pytest.raises(InvalidInput, match=r"split = \[0\.43, 0\.43, 0\.14\]"):

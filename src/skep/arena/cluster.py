@@ -7,25 +7,18 @@ counts are never computed twice.
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from skep.arena.history import History
 from skep.arena.objects import (
     DisruptionBudget,
     Inert,
     Job,
-    PodTemplate,
     PriorityClass,
-    ReplicaSet,
-    Requirement,
-    Selector,
     Service,
-    StatefulSet,
 )
+from skep.arena.pod_classes import PodClasses
 from skep.arena.profile import Profile
 from skep.arena.rng import Rng
-from skep.arena.scheduler.classes import ClassKey, Columns, PodClass
-from skep.arena.scheduler.matching import selects
+from skep.arena.scheduler.classes import Columns, PodClass
 from skep.arena.scheduler.queue import Hint
 from skep.arena.scheduler.table import NodeTable
 from skep.arena.state import NOWHERE, NodeState, Phase, PodState, WorkloadState
@@ -33,9 +26,6 @@ from skep.arena.timeline import Due, Timeline
 
 TERMINATED_PODS_MAX: Final = 12_500
 """Finished pods that are kept (kube-controller-manager's `--terminated-pod-gc-threshold`)."""
-CLASSES_IDLE_MAX: Final = 4096
-"""Pod classes without pods that are kept."""
-SYSTEM_PRIORITIES: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 STOPPED: Final = "Stopped"
 """The reason of a job's pod that its own controller asked to go: no failure."""
 
@@ -58,12 +48,11 @@ class Cluster:
         self.node_ids: dict[str, int] = {}
         self.workloads: dict[int, WorkloadState] = {}
         self.workload_uids: dict[WorkloadKey, int] = {}
-        self.classes: dict[int, PodClass] = {}
-        self._class_ids: dict[bytes, int] = {}
-        self._classes_idle = 0
         self.priorities: dict[str, PriorityClass] = {}
         self.budgets: dict[str, DisruptionBudget] = {}
         self.services: dict[str, Service] = {}
+        self.pod_classes = PodClasses(self.table, self.priorities, self.services)
+        self.classes = self.pod_classes.by_id
         self.namespaces: dict[str, dict[str, str]] = {}
         self.inert: dict[str, Inert] = {}
         self.terminated: dict[int, None] = {}
@@ -71,13 +60,11 @@ class Cluster:
         self.dirty: dict[int, None] = {}
         self.next_uid = 1
         self.next_node_id = 1
-        self.next_class_id = 1
         self.pods_created = 0
         self.on_pending: Callable[[PodState], None] = _nobody
         self.on_forgotten: Callable[[PodState], None] = _nobody
         self.on_bound: Callable[[PodState], None] = _nobody
         self.on_hint: Callable[[str], None] = _nobody
-        self.on_class_dropped: Callable[[int], None] = _nobody
 
     def log(self, kind: str, subject: str, detail: str = "") -> None:
         """Record that something happened now."""
@@ -87,74 +74,6 @@ class Cluster:
         """Return a fresh uid."""
         self.next_uid += 1
         return self.next_uid - 1
-
-    # Classes.
-
-    def class_of(self, namespace: str, template: PodTemplate, owner: WorkloadState | None) -> PodClass:
-        """Return the class of such a pod, made on first sight."""
-        priority = self._priority(template)
-        key = ClassKey(namespace, template, priority, self._default_selector(namespace, template, owner))
-        code = msgspec.msgpack.encode(key)
-        found = self._class_ids.get(code)
-        if found is not None:
-            return self.classes[found]
-        return self.admit_class(self._next_class_id(), key, code)
-
-    def _next_class_id(self) -> int:
-        self.next_class_id += 1
-        return self.next_class_id - 1
-
-    def admit_class(self, number: int, key: ClassKey, code: bytes | None = None) -> PodClass:
-        """Make a class known under a number."""
-        if self._classes_idle > CLASSES_IDLE_MAX:
-            self._drop_idle_classes()
-        cls = PodClass(number, key, self.columns)
-        self.classes[number] = cls
-        self._class_ids[code or msgspec.msgpack.encode(key)] = number
-        self._classes_idle += 1
-        self.table.admit_class(cls, self.classes.values())
-        return cls
-
-    def adopt_classes(self, classes: dict[int, PodClass]) -> None:
-        """Take up the classes of a copied cluster."""
-        self.classes.update(classes)
-        self._class_ids.update((msgspec.msgpack.encode(cls.key), number) for number, cls in classes.items())
-        self._classes_idle = sum(not cls.refs for cls in classes.values())
-
-    def _drop_idle_classes(self) -> None:
-        idle = [number for number, cls in self.classes.items() if not cls.refs]
-        for number in idle:
-            del self._class_ids[msgspec.msgpack.encode(self.classes.pop(number).key)]
-            self.on_class_dropped(number)
-        self._classes_idle = 0
-
-    def _priority(self, template: PodTemplate) -> int:
-        if template.priority is not None:
-            return template.priority
-        name = template.priority_class
-        if name:
-            named = self.priorities.get(name)
-            return named.value if named is not None else SYSTEM_PRIORITIES.get(name, 0)
-        if self.priorities:
-            return next((item.value for item in self.priorities.values() if item.is_default), 0)
-        return 0
-
-    def _default_selector(
-        self, namespace: str, template: PodTemplate, owner: WorkloadState | None
-    ) -> Selector | None:
-        """Return what the scheduler's default spread counts: services' and the owner's selectors together."""
-        found: tuple[Requirement, ...] = ()
-        for service in self.services.values():
-            if service.namespace == namespace and selects(service.selector, template.labels):
-                assert service.selector is not None
-                found += service.selector.requirements
-        if owner is not None and isinstance(owner.spec, ReplicaSet | StatefulSet):
-            found += owner.spec.selector.requirements
-        return Selector(found) if found else None
-
-    def lower_priority_exists(self, priority: int) -> bool:
-        """True when any pod may be less important than this priority."""
-        return any(cls.refs and cls.priority < priority for cls in self.classes.values())
 
     # Pods.
 
@@ -178,9 +97,7 @@ class Cluster:
         self.pods[uid] = pod
         self.pod_uids[f"{cls.namespace}/{name}"] = uid
         self.pods_created += 1
-        if not cls.refs:
-            self._classes_idle -= 1
-        cls.refs += 1
+        self.pod_classes.joined(cls)
         if owner is not None:
             owner.pods[uid] = None
             owner.active += 1
@@ -204,11 +121,8 @@ class Cluster:
 
     def reclass(self, pod: PodState, cls: PodClass) -> None:
         """Give a pod that runs nowhere another template."""
-        old = self.classes[pod.cls]
-        old.refs -= 1
-        self._classes_idle += not old.refs
-        self._classes_idle -= not cls.refs
-        cls.refs += 1
+        self.pod_classes.left(self.classes[pod.cls])
+        self.pod_classes.joined(cls)
         pod.cls, pod.priority = cls.id, cls.priority
 
     def bind(self, pod: PodState, node: NodeState) -> None:
@@ -327,10 +241,7 @@ class Cluster:
             if not pod.is_terminal:
                 self._tell_job(pod)
             self.dirty[owner.uid] = None
-        cls = self.classes[pod.cls]
-        cls.refs -= 1
-        if not cls.refs:
-            self._classes_idle += 1
+        self.pod_classes.left(self.classes[pod.cls])
         self.on_forgotten(pod)
         self.history.append((self.timeline.now_us, "Deleted", key, ""))
 

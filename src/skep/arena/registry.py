@@ -101,7 +101,7 @@ class Registry:
         """Create a pod; one of this name that is still leaving is gone at once."""
         cluster = self._cluster
         uid = cluster.pod_uids.get(f"{found.namespace}/{found.name}")
-        cls = cluster.class_of(found.namespace, found.template, None)
+        cls = cluster.pod_classes.of(found.namespace, found.template, None)
         if uid is not None and cluster.pods[uid].deleting:
             cluster.forget(cluster.pods[uid])
             uid = None

@@ -79,7 +79,7 @@ def _image(source: EmbeddedCluster) -> Image:
         timeline.busy,
         cluster.next_uid,
         cluster.next_node_id,
-        cluster.next_class_id,
+        cluster.pod_classes.next_id,
         cluster.pods_created,
         queue.sequence,
         scheduler.placer.next_start,
@@ -152,8 +152,8 @@ def _install(target: EmbeddedCluster, image: Image, classes: dict[int, PodClass]
     timeline.now_us, timeline.sequence, timeline.busy = numbers.now_us, numbers.sequence, numbers.busy
     timeline.heap[:] = image.heap
     cluster.next_uid, cluster.next_node_id = numbers.next_uid, numbers.next_node_id
-    cluster.next_class_id, cluster.pods_created = numbers.next_class_id, numbers.pods_created
-    cluster.adopt_classes(classes)
+    cluster.pods_created = numbers.pods_created
+    cluster.pod_classes.adopt(classes, numbers.next_class_id)
     cluster.pods.update((pod.uid, pod) for pod in image.pods)
     cluster.pod_uids.update((f"{pod.namespace}/{pod.name}", pod.uid) for pod in image.pods)
     cluster.nodes.update((node.id, node) for node in image.nodes)

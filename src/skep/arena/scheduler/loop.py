@@ -37,7 +37,7 @@ class SchedulerLoop:
         cluster.on_pending = self.on_pending
         cluster.on_forgotten = self.on_forgotten
         cluster.on_hint = self.on_hint
-        cluster.on_class_dropped = self.placer.forget
+        cluster.pod_classes.on_dropped = self.placer.forget
 
     def on_pending(self, pod: PodState) -> None:
         """A pod wants a node."""
@@ -177,7 +177,7 @@ class SchedulerLoop:
         """Make room by asking less important pods to go."""
         cluster = self._cluster
         own = cluster.nodes[pod.nominated] if pod.nominated != NOWHERE else None
-        if not cluster.lower_priority_exists(pod.priority) or not self._preemptor.is_eligible(pod, cls, own):
+        if not cluster.pod_classes.any_below(pod.priority) or not self._preemptor.is_eligible(pod, cls, own):
             return None
         budgets = [self._budget(budget) for budget in cluster.budgets.values()]
         found = self._preemptor.find(pod, cls, placement, nominated, budgets)

@@ -85,7 +85,7 @@ class JobController:
         if missing < 0:
             self._stop(workload, "parallelism", -missing)
         elif missing and now_us >= workload.retry_us:
-            cls = self._cluster.class_of(spec.namespace, spec.template, workload)
+            cls = self._cluster.pod_classes.of(spec.namespace, spec.template, workload)
             for index in self._indexes(workload, spec, missing):
                 suffix = pod_suffix(self._cluster.next_uid)
                 name = f"{spec.name}-{index}-{suffix}" if spec.indexed else f"{spec.name}-{suffix}"

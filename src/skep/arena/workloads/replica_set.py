@@ -23,7 +23,7 @@ class ReplicaSetController:
         missing = spec.replicas - workload.active
         if missing > 0:
             cluster = self._cluster
-            cls = cluster.class_of(spec.namespace, spec.template, workload)
+            cls = cluster.pod_classes.of(spec.namespace, spec.template, workload)
             prefix = f"{spec.name}-"
             for _ in range(missing):
                 name = prefix + pod_suffix(cluster.next_uid)

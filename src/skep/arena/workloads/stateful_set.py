@@ -66,7 +66,7 @@ class StatefulSetController:
         old = ordinal < spec.start_ordinal + spec.partition
         revision = workload.stable_revision if old else workload.revision
         template = workload.templates.get(revision, spec.template)
-        cls = self._cluster.class_of(spec.namespace, template, workload)
+        cls = self._cluster.pod_classes.of(spec.namespace, template, workload)
         return self._cluster.create_pod(
             f"{spec.name}-{ordinal}", cls, workload, ordinal=ordinal, revision=revision
         )

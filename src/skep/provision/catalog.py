@@ -7,6 +7,14 @@ from skep.spec.engine import EngineKind, EngineSpec, EngineWay
 
 LLAMA_CPP_REPO = "https://github.com/ggml-org/llama.cpp"
 LLAMA_CPP_BRANCH = "master"
+# The server alone, and nothing fetched while it is built: neither its web page nor tests and examples. An option that a
+# version does not know is a warning of CMake's.
+LLAMA_CPP_FLAGS = (
+    "LLAMA_CURL=OFF",
+    "LLAMA_USE_PREBUILT_UI=OFF",
+    "LLAMA_BUILD_TESTS=OFF",
+    "LLAMA_BUILD_EXAMPLES=OFF",
+)
 
 # Feature → the CMake option of llama.cpp (docs/build.md there) that switches its device backend on.
 FEATURE_FLAGS: dict[str, tuple[str, ...]] = {
@@ -27,7 +35,7 @@ def _llama_cpp(version: str, features: Sequence[str]) -> EngineSpec:
         way=EngineWay.SOURCE,
         repo=LLAMA_CPP_REPO,
         ref=LLAMA_CPP_BRANCH if version == LATEST else version,
-        flags=("LLAMA_CURL=OFF", *flags),
+        flags=(*LLAMA_CPP_FLAGS, *flags),
         program="llama-server",
     )
 

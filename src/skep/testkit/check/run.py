@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import msgspec
@@ -66,9 +67,8 @@ async def check(options: CheckOptions, *, on_finding: OnFinding = lambda _: None
     clauses = chosen(options.only, options.skip)
     bundle = _bundle(options)
     findings: list[Finding] = []
-    log = (bundle.folder if bundle else Path.cwd()) / "logs" / "server.log"
     try:
-        async with _probe(options, log) as probe:
+        async with _logging(bundle) as log, _probe(options, log) as probe:
             deadline = time.monotonic() + options.budget_s
             for one in clauses:
                 found = await _judge(one, probe, options, left_s=deadline - time.monotonic())
@@ -92,6 +92,16 @@ async def check(options: CheckOptions, *, on_finding: OnFinding = lambda _: None
 
 
 @asynccontextmanager
+async def _logging(bundle: Bundle | None) -> AsyncGenerator[Path]:
+    """Yield where a server of ours writes its log: into the bundle, else where it leaves nothing behind."""
+    if bundle:
+        yield bundle.log_path("server.log")
+        return
+    with TemporaryDirectory(prefix="skep-check-") as folder:
+        yield Path(folder) / "server.log"
+
+
+@asynccontextmanager
 async def _probe(options: CheckOptions, log: Path) -> AsyncGenerator[Probe]:
     if not options.command:
         async with Probe.open(options.target) as probe:
@@ -99,7 +109,6 @@ async def _probe(options: CheckOptions, log: Path) -> AsyncGenerator[Probe]:
             yield probe
         return
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
         async with running(options.command, log, url=options.target.url) as process:
             target = msgspec.structs.replace(options.target, url=process.url)
             async with Probe.open(target, process) as probe:

@@ -14,7 +14,7 @@ from skep.testkit.check.filling import WAIT_FACTOR, long_request, time_to_first_
 from skep.testkit.check.probe import CHAT, Probe
 from skep.testkit.check.verdict import Broken, NotObservable, require, unobservable
 
-SOURCE = "RFC 9293, 3.8.6 and practice (stalled readers)"
+SOURCE = "RFC 9293, 3.8.6 (flow control)"
 RECEIVE_BYTES = 4096
 STALL_S = 2.0
 GROWTH_BYTES_MAX = 64 << 20

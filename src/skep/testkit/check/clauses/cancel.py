@@ -15,7 +15,7 @@ from skep.testkit.check.filling import (
 from skep.testkit.check.probe import LONG_PROMPT, Probe
 from skep.testkit.check.verdict import Broken, require, unobservable
 
-SOURCE = "RFC 9110, 9.2.2 and practice (llama.cpp #24496, vLLM production-stack #634)"
+SOURCE = "practice (llama.cpp #24496, ik_llama #1929, vLLM production-stack #634)"
 NEIGHBOUR_TOKENS = 48
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from skep.testkit.check.clause import OPENAI, clause
+from skep.testkit.check.clause import clause
 from skep.testkit.check.filling import BUSY, filled, long_request
 from skep.testkit.check.probe import CHAT, MODELS, Answer, Probe
 from skep.testkit.check.verdict import Broken, Severity, require, unobservable
@@ -13,6 +13,7 @@ IDLE = 200
 HEALTH_S_MAX = 1.0
 LOADERS, LOOKS, PAUSE_S = 4, 10, 0.01
 SOURCE = "RFC 6585, 4; RFC 9110, 10.2.3"
+PRACTICE = "practice: load balancers, Kubernetes probes, slow-loris clients"
 
 
 @clause(
@@ -39,7 +40,7 @@ async def full_is_told(probe: Probe) -> str:
     return f"{len(busy)} of {FLOOD} were told to come back"
 
 
-@clause("limits.recovers", "After a flood the next request is served", source=SOURCE, is_chaos=True)
+@clause("limits.recovers", "After a flood the next request is served", source=PRACTICE, is_chaos=True)
 async def recovers(probe: Probe) -> None:
     """And as it was before."""
     before = (await probe.chat()).json()["choices"][0]["message"]
@@ -52,7 +53,7 @@ async def recovers(probe: Probe) -> None:
 @clause(
     "limits.health-under-load",
     "Health, or the list of models, is answered within a second under load",
-    source=OPENAI,
+    source=PRACTICE,
 )
 async def health_under_load(probe: Probe) -> str:
     """While long streams run."""
@@ -79,7 +80,7 @@ async def health_under_load(probe: Probe) -> str:
     return f"{path}: at most {max(spent) * 1000:.0f} ms"
 
 
-@clause("limits.idle-connections", "Many idle connections keep nobody out", source=SOURCE, is_chaos=True)
+@clause("limits.idle-connections", "Many idle connections keep nobody out", source=PRACTICE, is_chaos=True)
 async def idle_connections(probe: Probe) -> str:
     """Two hundred, of which half have sent half a request."""
     host, port = probe.address
@@ -104,7 +105,7 @@ async def idle_connections(probe: Probe) -> str:
 @clause(
     "limits.waiting-is-served",
     "A request that waits for a slot is served when one is free",
-    source=SOURCE,
+    source=PRACTICE,
     severity=Severity.MUST,
 )
 async def waiting_is_served(probe: Probe) -> str:

@@ -62,10 +62,11 @@ class Judging:
         return self._inherited.pop(own)
 
     def held_s(self) -> float:
-        """Return for how long nothing new may be started: 0 unless every history to take up is held."""
-        now_s = self._node.clock()
-        waits = [_until_s(one) - now_s for one in self._inherited.values()]
-        return max(min(waits, default=0.0), 0.0)
+        """Return for how long nothing may be started: 0 unless every replica would take up a history that is held."""
+        if len(self._inherited) < self._spec().replicas:
+            return 0.0
+        soonest_s = min(restart.due_s(one) for one in self._inherited.values())
+        return max(soonest_s - self._node.clock(), 0.0)
 
     def judge(self, replica: "Replica", fact: Crash) -> Verdict:
         """Decide what becomes of a replica that is gone, and keep its history."""
@@ -141,9 +142,3 @@ class Judging:
             log.warning("history_not_stored", pool_id=self._pool_id, error=str(error))
         finally:
             self._is_saving = False
-
-
-def _until_s(history: History) -> float:
-    """Return when a start is due: now, unless a breaker is open."""
-    breakers = (history.breaker, history.device_breaker)
-    return max((one.until_s for one in breakers if one.state is BreakerState.OPEN), default=0.0)

@@ -204,9 +204,8 @@ class Replica:
             self._node.inventory.hold(self.owner, judge_fit(self.plan, self._node.inventory))
             self.running = adopted
             return await self._prove(adopted, is_adopted=True)
-        if self.state is _S.PLANNED and self.history.breaker_state is not BreakerState.CLOSED:
-            await self._take_trial()
-            self._note_try()
+        if self.state is _S.PLANNED:
+            await self._wait_for_the_first()
         async with self._node.starting:
             self.running = await self._launch()
             return await self._prove(self.running, is_adopted=False)
@@ -289,6 +288,15 @@ class Replica:
             self.advance(_E.CANNOT_START)
         elif self.state is _S.STOPPING:
             self.advance(_E.REAPED if is_back else _E.REAP_TIMED_OUT)
+
+    async def _wait_for_the_first(self) -> None:
+        """With a history taken up from an earlier hive: wait until its breaker lets this start through, on trial."""
+        wait_s = restart.due_s(self.history) - self._node.clock()
+        if wait_s > 0:
+            await self._pause(wait_s)
+        if self.history.breaker_state is not BreakerState.CLOSED:
+            await self._take_trial()
+            self._note_try()
 
     async def _wait_for_the_next(self, gone: Gone) -> None:
         """Ask the policy, wait as it says, and take the event that begins the next life."""

@@ -129,6 +129,12 @@ def can_try(history: History, *, now_s: float) -> bool:
     )
 
 
+def due_s(history: History) -> float:
+    """Return when the next start may be: 0 unless a breaker is open."""
+    breakers = (history.breaker, history.device_breaker)
+    return max((one.until_s for one in breakers if one.state is BreakerState.OPEN), default=0.0)
+
+
 def tried(history: History) -> History:
     """Return the history after a start: an open breaker is on trial now."""
     return msgspec.structs.replace(
@@ -168,10 +174,7 @@ def _judge(history: History, crash: Crash, stormy: bool, limits: RestartLimits) 
         is_device_error=crash.reason is CrashReason.DEVICE_ERROR,
         limits=limits.backoff,
     )
-    until_s = max(
-        (one.until_s for one in (history.breaker, history.device_breaker) if one.state is BreakerState.OPEN),
-        default=0.0,
-    )
+    until_s = due_s(history)
     held = until_s > crash.now_s
     repeated = history.out_of_memory >= OUT_OF_MEMORY_MAX
     return Verdict(

@@ -174,6 +174,26 @@ async def test_the_first_start_of_a_successor_is_the_breakers_trial(hive, tmp_pa
         assert starts(tmp_path) == 7, "another declaration begins with a clean slate"
 
 
+async def test_one_held_replica_keeps_no_other_from_serving_after_a_restart(hive, tmp_path: Path) -> None:
+    limits = RestartLimits(backoff=QUICK, breaker=BreakerLimits(open_s=600), storm=CALM)
+    async with hive(limits, replicas=2) as pool:
+        await until(lambda: len(pool.serving) == 2)
+        (tmp_path / "broken").touch()
+        (tmp_path / f"die-{only(pool).running.process.pid}").touch()
+        await until(lambda: any(one.state is ReplicaState.HELD for one in pool.replicas.values()))
+        await until(lambda: not pool.judging._is_saving)
+        assert pool.state == "ready"
+    (tmp_path / "broken").unlink()
+    before = starts(tmp_path)
+    async with hive(limits, replicas=2) as pool:
+        await until(lambda: len(pool.serving) == 1)
+        waiting = next(one for one in pool.replicas.values() if not one.is_serving)
+        assert (waiting.state, waiting.history.breaker_state) == (ReplicaState.PLANNED, BreakerState.OPEN)
+        assert starts(tmp_path) == before + 1
+        await pool.reset()
+        await until(lambda: len(pool.serving) == 2)
+
+
 async def test_a_trial_that_holds_closes_the_breaker(hive, tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     limits = RestartLimits(backoff=QUICK, breaker=BreakerLimits(open_s=1.0, stable_s=0.5), storm=CALM)

@@ -1,7 +1,12 @@
 """Simulations shared between processes: the same facts, wherever they were computed, and no process left behind."""
 
 import multiprocessing
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,7 @@ from skep.arena.train import TrainOptions, train_policy
 from skep.arena.vector import ArenaVectorEnv
 from skep.errors import Unavailable
 from skep.errors.arena import ObservationFailed
+from skep.process.identity import read_stat
 
 SCENARIOS = select_scenarios("cpu-slightly-over,sidecars-over")
 PLAN = LookPlan(scenarios=SCENARIOS, reward="shaped", safeguards=Safeguards(), cluster_seed=0)
@@ -77,7 +83,36 @@ def test_a_process_that_was_killed_is_told_and_replaced(two: Lookers) -> None:
     assert len(two.look(roots(2))) == 2
 
 
-def test_training_on_two_processes_leaves_the_bytes_of_one(tmp_path: Any) -> None:
+KILLED = """
+import multiprocessing, os, signal
+import numpy as np
+from skep.arena.vector import ArenaVectorEnv
+if __name__ == "__main__":
+    env = ArenaVectorEnv(4, processes=2)
+    env.reset(seed=0)
+    env.step(np.full(4, 1))
+    (child,) = multiprocessing.active_children()
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_program_leaves_no_process(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(KILLED)
+    argv = [sys.executable, str(program)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    pause = threading.Event()
+    for _ in range(500):
+        stat = read_stat(int(done.stdout))
+        if stat is None or stat.is_dead:
+            return
+        pause.wait(0.02)
+    pytest.fail("the simulating process outlives its program")
+
+
+def test_training_on_two_processes_leaves_the_bytes_of_one(tmp_path: Path) -> None:
     options = TrainOptions(scenarios="cpu-slightly-over", steps=640, environments=16, seed=1)
     for processes in (1, 2):
         train_policy(options, tmp_path / f"{processes}.npz", processes=processes)

@@ -26,7 +26,7 @@ test: setup ## Pass every test that this machine can run
 	@$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
 test-fast: setup ## The unit tests alone, in under a minute
-	@$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not llama and not cuda" tests/unit tests/tidy
+	@$(BIN)/python -m pytest -n auto -m "not slow and not nested and not llama and not cuda" tests/unit tests/tidy
 
 test-no-llama: ## The default tests where no llama library is installed
 	@scripts/setup-venv "$(PYTHON)" .venv-no-llama xllamacpp

@@ -27,6 +27,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "pytester" in getattr(item, "fixturenames", ()):
+            item.add_marker("nested")
     if importlib.util.find_spec("xllamacpp") is not None or importlib.util.find_spec("llama_cpp") is not None:
         return
     reason = pytest.mark.skip(reason="no llama.cpp library: install skep with its default dependencies")

@@ -57,8 +57,7 @@ def test_no_type_of_a_tensor_ends_the_process(source: Path, tmp_path: Path) -> N
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("source", "seeds"), SOAK)
 def test_no_hundred_thousand_mutated_headers_end_the_process(
-    source: Path, seeds: range, tmp_path: Path, record_property
+    source: Path, seeds: range, tmp_path: Path
 ) -> None:
     refused, ran = fuzz(source, seeds, tmp_path)
-    record_property("refused", refused)
-    record_property("ran", ran)
+    assert refused + ran == len(seeds)

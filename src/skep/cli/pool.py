@@ -58,10 +58,9 @@ def list_pools(
     if as_json:
         console.print_json(found)
         return
-    table = Table("pool", "model", "state", "devices", "replicas", "slots free", "cause")
+    table = Table("pool", "model", "state", "devices", "replicas", "slots free")
     for one in found:
         up = sum(replica["state"] == "ready" for replica in one["replicas"])
-        cause = (one["last_error"] or {}).get("message", "")
         table.add_row(
             one["pool_id"],
             one["model"],
@@ -69,9 +68,11 @@ def list_pools(
             ",".join(one["device_mask"]),
             f"{up}/{one['replicas_wanted']}",
             f"{one['slots_free']}/{one['slots_total']}",
-            cause,
         )
     console.out().print(table)
+    for one in found:
+        if one["last_error"]:
+            console.out().print(f"{one['pool_id']}: {one['last_error']['message']}", markup=False)
 
 
 @pool.command("status")

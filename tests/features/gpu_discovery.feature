@@ -84,6 +84,7 @@ Feature: GPU discovery
     And the hive is running
     And pool "pool-0" is ready with model "demo"
     Then GPU 0 should have some memory in use
+    And the metric "skep_device_memory_used_bytes" should be above 0
     And GPU 1 should have no memory in use
     When I drain pool "pool-0" within 1 s
     Then GPU 0 should have no memory in use

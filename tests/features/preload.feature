@@ -146,6 +146,7 @@ Feature: Pool Preload
     When I reload pool "pool-0" with model "other"
     Then the last reload of pool "pool-0" should be "reloaded"
     And pool "pool-0" should serve model "other"
+    And pool "pool-0" should have gone straight from "reloading" to "ready"
 
   @OC-POOL-3071
   Scenario: A reload that fails restores the running model
@@ -155,6 +156,7 @@ Feature: Pool Preload
     When I reload pool "pool-0" with model "bad"
     Then the last reload of pool "pool-0" should be "rolled_back"
     And pool "pool-0" should serve model "llama-3.1-8b-instruct"
+    And pool "pool-0" should have gone straight from "reloading" to "ready"
 
   @OC-POOL-3071
   Scenario: A pool that could not load is mended by a reload

@@ -34,6 +34,14 @@ Feature: Provisioning
     And no file of model "forged" should be in the cache
     And pool "pool-0" should never have started a process
 
+  @OC-POOL-3002 @OC-POOL-3040
+  Scenario: A pool whose model did not come tries again by itself
+    Given the hub answers "wrong_bytes" 1 times for model "mended"
+    And the hive is running
+    When I preload pool "pool-0" with model "mended"
+    Then pool "pool-0" should become "ready"
+    And pool "pool-0" should have gone through "provisioning, unready, provisioning, starting, ready"
+
   @OC-POOL-3041
   Scenario: A forbidden download is an error that says so
     Given provisioning may not download

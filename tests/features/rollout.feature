@@ -151,3 +151,141 @@ Feature: Rollout
     And skep "1.0" is declared
     When I sync twice at once
     Then one sync should have done the work and both should agree
+
+  @SK-ROLL-1003
+  Scenario: Many workers are installed on many hosts at once
+    Given 3 fresh host(s)
+    And the worker "llama-cpp" of version "b1" with features "cpu" is declared
+    And the worker "vllm" of version "0.11" with features "cpu" is declared
+    When I sync
+    Then every host should be "installed"
+    And the manifest should list the workers "llama-cpp b1, vllm 0.11"
+    And the status should be "ok"
+
+  @SK-ROLL-1002
+  Scenario: The status follows what is declared
+    Given 3 fresh host(s)
+    And skep "1.0" is installed
+    Then the status should be "ok"
+    When skep "2.0" is declared
+    Then the status should be "drift"
+
+  @SK-ROLL-1010
+  Scenario Outline: Ways to install
+    Given 1 fresh host(s)
+    And skep "1.0" is declared by "<method>"
+    When I sync
+    Then every host should be "installed"
+    When I sync
+    Then every host should be "already_installed"
+
+    Examples:
+      | method                         |
+      | git                            |
+      | git through the controller     |
+      | release                        |
+      | release through the controller |
+
+  @SK-ROLL-1006
+  Scenario: A repository that is not there
+    Given 1 fresh host(s)
+    And a repository that is not there is declared
+    When I sync
+    Then the host should be "failed" with the code "bad_reference"
+    And the host should have nothing of skep
+
+  @SK-ROLL-1006
+  Scenario: A login that is refused is not tried again
+    Given 3 fresh host(s)
+    And the host refuses our key
+    When I sync
+    Then the host should be "failed" with the code "login_refused"
+    And the other hosts should be "installed"
+    And the report should count 1 failed of 3
+
+  @SK-ROLL-1006
+  Scenario: A full disk
+    Given 1 fresh host(s)
+    And the host's disk is full
+    When I sync
+    Then the host should be "failed" with the code "impossible_here"
+    And the error should say "MiB are free"
+
+  @SK-ROLL-1006
+  Scenario Outline: A tool that is missing is named with what brings it
+    Given 1 fresh host(s)
+    And the host has no "<tool>"
+    When I sync
+    Then the host should be "failed" with the code "impossible_here"
+    And the error should say "<says>"
+
+    Examples:
+      | tool      | says               |
+      | flock     | install util-linux |
+      | sha256sum | install coreutils  |
+
+  @SK-ROLL-1006
+  Scenario: One host of three fails, and the next run finishes it
+    Given 3 fresh host(s)
+    And the new program refuses to run
+    When I sync
+    Then the host should be "failed" with the code "step_failed"
+    And the other hosts should be "installed"
+    When the trouble is over
+    And I sync
+    Then the status should be "ok"
+
+  @SK-ROLL-1011
+  Scenario Outline: A connection that is cut is made again, and the work is finished
+    Given 1 fresh host(s)
+    And skep "1.0" is declared by "<method>"
+    And the connection is cut when the host begins "<step>"
+    When I sync
+    Then every host should be "installed"
+    And the report should count 1 recovered host(s)
+
+    Examples:
+      | method                         | step     |
+      | git                            | clone    |
+      | git                            | build    |
+      | release                        | download |
+      | release through the controller | send     |
+
+  @SK-ROLL-1011
+  Scenario Outline: An end in the middle leaves the old version, and the next run finishes
+    Given 1 fresh host(s)
+    And skep "1.0" is installed
+    And skep "2.0" is declared
+    When skep sync is ended by "<signal>" when the host begins "verify"
+    Then the command should have ended with <code>
+    And the host should still have skep "1.0"
+    When I sync
+    Then every host should run skep "2.0"
+
+    Examples:
+      | signal  | code |
+      | SIGINT  | 130  |
+      | SIGKILL | -9   |
+
+  @SK-ROLL-1008
+  Scenario: A clock that is years behind
+    Given 1 fresh host(s)
+    And the host's clock is years behind
+    When I sync
+    Then every host should be "installed"
+    And the status should be "ok"
+
+  @SK-ROLL-1007
+  Scenario Outline: Features that the host has
+    Given 1 fresh host(s)
+    And the host has "<device>"
+    And the worker "llama-cpp" of version "b1" with features "<features>" is declared
+    When I sync
+    Then every host should be "installed"
+    And the manifest should list the workers "llama-cpp b1"
+
+    Examples:
+      | device | features  |
+      | cuda   | cuda      |
+      | metal  | metal     |
+      | cuda   | cpu, cuda |

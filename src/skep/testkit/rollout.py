@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Protocol
 
 from skep.rollout.apply import read_facts
+from skep.rollout.artifact import resolve
 from skep.rollout.facts import HostFacts
 from skep.rollout.plan import Options
-from skep.rollout.report import SyncReport
+from skep.rollout.recipes import config_key
+from skep.rollout.report import StatusReport, SyncReport
 from skep.rollout.ssh import SshConnector
-from skep.rollout.sync import Settings, Sync
+from skep.rollout.status import status
+from skep.rollout.sync import Settings, Sync, token_of
+from skep.rollout.transport import Connector
 from skep.spec.host import HiveHost, Install, LocalInstall, WorkerDecl
+from skep.testkit.hosts.scripted import ScriptedLab
 
 
 class Lab(Protocol):
@@ -30,8 +35,12 @@ class RolloutHarness:
 
     def __init__(self, lab: Lab, folder: Path, *, keepalive_s: float = 15.0) -> None:
         self._folder = folder
-        self._connector = SshConnector(
-            known_hosts=lab.known_hosts, identities=(lab.identity,), agent=False, keepalive_s=keepalive_s
+        self._connector: Connector = (
+            lab
+            if isinstance(lab, ScriptedLab)
+            else SshConnector(
+                known_hosts=lab.known_hosts, identities=(lab.identity,), agent=False, keepalive_s=keepalive_s
+            )
         )
 
     async def sync(
@@ -51,6 +60,15 @@ class RolloutHarness:
             jobs=jobs,
         )
         return await Sync(self._connector, settings, sleep=_no_pause).run(hosts)
+
+    async def status(self, hosts: Sequence[HiveHost]) -> StatusReport:
+        """Tell how hosts differ from their declarations, as `skep package-status` does."""
+        cache = self._folder / "cache"
+        artifacts = {
+            host.alias: await resolve(host.install, base=self._folder, cache=cache) for host in hosts
+        }
+        keys = {host.alias: config_key(host, token_of(host, self._folder).digest) for host in hosts}
+        return await status(self._connector, hosts, artifacts, keys)
 
     async def facts(self, host: HiveHost) -> HostFacts:
         """Read a host as rollout does. Raises: HostUnreachable, FactsUnreadable."""

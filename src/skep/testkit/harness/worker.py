@@ -45,12 +45,17 @@ _POLL_S = 0.01
 class WorkerHarness(WorkerClient):
     """A worker under test. Made by `start`; ends with `aclose` or by leaving its context.
 
-    `port`, `base_url`, `worker_id`, `nonce` and `token` say where and who it is.
+    `port`, `base_url`, `worker_id`, `nonce`, `token` and `backend` say where, who and what it is.
     """
 
     def __init__(self, plan: LaunchPlan, launched: Launched, folder: Path | None) -> None:
         self._plan, self._launched, self._folder = plan, launched, folder
-        self.worker_id, self.nonce, self.token = plan.worker_id, plan.nonce, plan.token
+        self.worker_id, self.nonce, self.token, self.backend = (
+            plan.worker_id,
+            plan.nonce,
+            plan.token,
+            plan.backend,
+        )
         self.port = launched.port
         self.base_url = f"http://127.0.0.1:{launched.port}"
         super().__init__(

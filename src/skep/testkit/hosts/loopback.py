@@ -33,10 +33,11 @@ class LoopbackHost:
         self.port = 0
         self.commands: list[str] = []
         self.login_noise = ""
+        self.is_welcome = True
         self.on_command: Callable[[str], None] = lambda _: None
         self.on_output: Callable[[bytes], None] = lambda _: None
         self.environment: dict[str, str] = {}
-        self._connections: set[asyncssh.SSHServerConnection] = set()
+        self.connections: set[asyncssh.SSHServerConnection] = set()
         self._acceptor: asyncssh.SSHAcceptor | None = None
 
     async def start(self, *, host_key: asyncssh.SSHKey, authorized: Path) -> None:
@@ -45,7 +46,7 @@ class LoopbackHost:
         listener = bind_listener("127.0.0.1", 0)
         self._acceptor = await asyncssh.listen(
             sock=listener,
-            server_factory=lambda: _Server(self._connections),
+            server_factory=lambda: _Server(self),
             server_host_keys=[host_key],
             authorized_client_keys=str(authorized),
             process_factory=self._serve,
@@ -59,7 +60,7 @@ class LoopbackHost:
 
     def cut(self) -> None:
         """Drop every connection at once, as a cable would."""
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.abort()
 
     async def aclose(self) -> None:
@@ -146,13 +147,17 @@ async def _pump(
 
 
 class _Server(asyncssh.SSHServer):
-    def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:
-        self._connections = connections
+    def __init__(self, host: LoopbackHost) -> None:
+        self._host, self._connections = host, host.connections
         self._connection: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._connections.add(conn)
+
+    def public_key_auth_supported(self) -> bool:
+        """Refuse every key where the test wants that."""
+        return self._host.is_welcome
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
         if self._connection is not None:

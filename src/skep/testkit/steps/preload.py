@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 from pytest_bdd import given, parsers, then, when
@@ -110,6 +111,13 @@ def pool_went_through(world: World, pool_id: str, states: str) -> None:
     seen = world.states(pool_id)
     rest = iter(seen)
     assert all(state in rest for state in wanted), f"{pool_id} went through {seen}, not through {wanted}"
+
+
+@then(parsers.parse('pool "{pool_id}" should have gone straight from "{before}" to "{after}"'))
+def pool_went_straight(world: World, pool_id: str, before: str, after: str) -> None:
+    """Hold that the latest action led from one state to the other, with none between them."""
+    seen = world.states(pool_id)
+    assert (before, after) in pairwise(seen), f"{pool_id} went through {seen}"
 
 
 @then(parsers.parse('pool "{pool_id}" should not be ready before its model was loaded'))

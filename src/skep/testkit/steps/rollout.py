@@ -2,82 +2,37 @@
 
 import asyncio
 import json
-import stat
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_bdd import given, parsers, then, when
 
-from skep.rollout.plan import Options
-from skep.rollout.report import HostReport, SyncReport
-from skep.spec.host import HiveHost, Install, LocalInstall, ReleaseInstall, WorkerDecl
-from skep.testkit.rollout import RolloutHarness, assert_hive_installed
-
-PROGRAM = """#!/bin/sh
-case "$1" in
-  --version) [ ! -e "$HOME/refuse" ] || exit 3; echo "skep {version}";;
-  engine) [ ! -e "$HOME/broken-build" ] || {{ echo "compile error at line 7" >&2; exit 1; }}; echo "kind/key";;
-esac
-"""
-HOSTS_MAX = 8
-
-
-class Rollout:
-    """What a scenario declares and what came of it."""
-
-    def __init__(self, lab: Any, folder: Path) -> None:
-        self.lab, self.folder = lab, folder
-        self.harness = RolloutHarness(lab, folder, keepalive_s=1.0)
-        self.version, self.count = "1.0", 1
-        self.workers: tuple[WorkerDecl, ...] = ()
-        self.options: dict[str, bool] = {}
-        self.install: Install | None = None
-        self.reports: list[SyncReport] = []
-
-    def hosts(self) -> list[HiveHost]:
-        """Return the declarations."""
-        install = self.install or Install(local=LocalInstall(path=str(self.program())))
-        return [
-            host.hive(install, auto_start=False, workers=self.workers)
-            for host in self.lab.hosts[: self.count]
-        ]
-
-    def program(self) -> Path:
-        """Return a skep of the declared version."""
-        path = self.folder / f"skep {self.version}"
-        path.write_text(PROGRAM.format(version=self.version))
-        path.chmod(stat.S_IRWXU)
-        return path
-
-    async def sync(self, **more: Any) -> None:
-        """Run one sync and keep its report."""
-        options = Options(**self.options)
-        self.reports.append(await self.harness.sync(self.hosts(), options=options, **more))
-
-    @property
-    def report(self) -> SyncReport:
-        """The last report."""
-        return self.reports[-1]
-
-    def row(self, number: int = 0) -> HostReport:
-        """Return a host's row of the last report."""
-        return self.report.hives[number]
-
-    def installed(self, number: int = 0) -> str:
-        """Return the version that the host's skep link leads to, "" for none."""
-        link = self.lab.hosts[number].home / ".local/share/skep/current"
-        if not link.is_symlink():
-            return ""
-        folder = link.parent / link.readlink()
-        text: str = (folder / "bin/skep").read_text()
-        return text.partition('echo "skep ')[2].partition('"')[0]
+from skep.spec.host import GitInstall, Install, ReleaseInstall, WorkerDecl
+from skep.testkit.fleet.hub import FakeHub
+from skep.testkit.hosts.loopback import LoopbackLab
+from skep.testkit.hosts.scripted import ScriptedLab
+from skep.testkit.portal import Portal
+from skep.testkit.rollout import assert_hive_installed
+from skep.testkit.sources import make_repository
+from skep.testkit.steps.rollout_world import FULL, MAKERS, Rollout
 
 
 @pytest.fixture
-def rollout(hosts: Any, tmp_path: Path) -> Rollout:
-    """Hosts at the level that the run asks for, and what is declared for them."""
-    return Rollout(hosts, tmp_path)
+def rollout(request: pytest.FixtureRequest, portal: Portal, tmp_path: Path) -> Iterator[Rollout]:
+    """Hosts at the level that the run asks for, loopback by default; `@level.scripted` alone is loopback's little sister."""
+    level = request.config.getoption("--skep-level", default="") or "loopback"
+    if level not in MAKERS:
+        pytest.skip(
+            f"rollout's scenarios have no hosts at the level {level}: see tests/hosts for your own machines"
+        )
+    lab = MAKERS[level](tmp_path / "hosts")
+    portal.call(lab.__aenter__())
+    try:
+        yield Rollout(lab, tmp_path)
+    finally:
+        portal.call(lab.__aexit__(None, None, None))
 
 
 @given(parsers.parse("{count:d} fresh host(s)"))
@@ -125,13 +80,14 @@ def option(rollout: Rollout, name: str) -> None:
 @given("a release with a wrong checksum is declared")
 def wrong_checksum(rollout: Rollout) -> None:
     """Declare a release whose file is not the one that its checksum names."""
-    served = rollout.folder / "release"
-    served.write_text("#!/bin/sh\necho skep 9\n")
+    rollout.install = Install(release=ReleaseInstall(url="https://127.0.0.1:1/release", sha256="a" * 64))
+    if rollout.scripted:
+        rollout.scripted.faults["download"] = "checksum wrong"
+        return
     for host in rollout.lab.hosts:
         place = host.home / f".cache/skep/upload/{'a' * 16}"
         place.mkdir(parents=True)
-        (place / "release.part").write_bytes(served.read_bytes())
-    rollout.install = Install(release=ReleaseInstall(url="https://127.0.0.1:1/release", sha256="a" * 64))
+        (place / "release.part").write_text("#!/bin/sh\necho skep 9\n")
 
 
 @given("the host cannot be reached")
@@ -140,24 +96,118 @@ async def unreachable(rollout: Rollout) -> None:
     await rollout.lab.hosts[0].aclose()
 
 
+@given("the host refuses our key")
+def refuses(rollout: Rollout) -> None:
+    """Take our key from the first host's list."""
+    if hasattr(rollout.lab.hosts[0], "is_welcome"):
+        rollout.lab.hosts[0].is_welcome = False
+    else:
+        (rollout.lab.hosts[0].home / ".ssh/authorized_keys").write_text("")
+
+
 @given("the host's home cannot be written")
 def unwritable(rollout: Rollout) -> None:
     """Put a file where skep's folder would be: it holds for root too, whom no mode stops."""
+    if rollout.scripted:
+        rollout.scripted.is_writable = False
+        return
     home = rollout.lab.hosts[0].home
     (home / ".local").mkdir(parents=True, exist_ok=True)
     (home / ".local/share").write_text("in the way")
 
 
+@given("the host's disk is full")
+def disk_full(rollout: Rollout) -> None:
+    """Leave the first host no room."""
+    if rollout.scripted:
+        rollout.scripted.free_kib = 100
+    else:
+        rollout.pretends("df", FULL)
+
+
+@given(parsers.parse('the host has no "{tool}"'))
+def no_tool(rollout: Rollout, tool: str) -> None:
+    """Take a program away."""
+    rollout.lacks(tool)
+
+
+@given("the host's clock is years behind")
+def clock_skew(rollout: Rollout) -> None:
+    """Make the host think that it is 1970."""
+    if rollout.scripted:
+        rollout.scripted.time_s = 0
+    else:
+        rollout.pretends("date", "#!/bin/sh\necho 0\n")
+
+
+@given(parsers.parse('the host has "{device}"'))
+def has_device(rollout: Rollout, device: str) -> None:
+    """Give the first host a device, as the probe looks for it."""
+    if rollout.scripted:
+        rollout.scripted.uname = "Darwin arm64" if device == "metal" else rollout.scripted.uname
+        rollout.scripted.gpus |= {device} - {"metal"}
+    elif device == "metal":
+        rollout.pretends("uname", "#!/bin/sh\necho Darwin arm64\n")
+    else:
+        rollout.pretends("nvidia-smi", "#!/bin/sh\n")
+
+
+@given(parsers.parse('the connection is cut when the host begins "{step}"'))
+def cut_at(rollout: Rollout, step: str) -> None:
+    """Drop the connection in the middle of a step, once."""
+    rollout.cut_at(step)
+
+
+@given(parsers.parse('skep "{version}" is declared by "{method}"'))
+def declare_by(rollout: Rollout, version: str, method: str, request: pytest.FixtureRequest) -> None:
+    """Declare one of the ways to install: git or release, by the host or through the controller."""
+    if method.endswith("through the controller") or rollout.scripted is None:
+        _needs_sources(rollout)
+    via = "controller" if method.endswith("through the controller") else "host"
+    if method.startswith("git"):
+        url = make_repository(rollout.folder / f"repo {version}")
+        rollout.install = Install(git=GitInstall(repo=url, ref=f"v{version}"), via=via)  # type: ignore[arg-type]
+        return
+    hub = FakeHub()
+    request.addfinalizer(hub.close)
+    rollout.version = version
+    hub.add(f"skep-{version}", rollout.program())
+    release = ReleaseInstall(url=f"{hub.url}/skep-{version}", sha256=hub.files[f"skep-{version}"].sha256)
+    rollout.install = Install(release=release, via=via)  # type: ignore[arg-type]
+
+
+def _needs_sources(rollout: Rollout) -> None:
+    if not isinstance(rollout.lab, LoopbackLab | ScriptedLab):
+        pytest.skip("this level's hosts do not reach files and servers of the machine that tests")
+
+
+@given("a repository that is not there is declared")
+def no_repository(rollout: Rollout) -> None:
+    """Declare a repository that nobody has."""
+    url = (rollout.folder / "nowhere").as_uri()
+    rollout.install = Install(git=GitInstall(repo=url, ref="v1.0"))
+
+
 @given("the new program refuses to run")
 def program_refuses(rollout: Rollout) -> None:
-    """Make every program on the host fail its --version."""
-    (rollout.lab.hosts[0].home / "refuse").touch()
+    """Make every program on the first host fail its --version."""
+    rollout.fails_at("verify", "--version ended with 3", marker="refuse")
 
 
 @given("the engine's build fails")
 def build_fails(rollout: Rollout) -> None:
-    """Make engine builds fail on the host."""
-    (rollout.lab.hosts[0].home / "broken-build").touch()
+    """Make engine builds fail on the first host."""
+    rollout.fails_at("engines", "compile error at line 7", marker="broken-build")
+
+
+@when("the trouble is over")
+def over(rollout: Rollout) -> None:
+    """Make the first host well again."""
+    if rollout.scripted:
+        rollout.scripted.faults.clear()
+        return
+    for marker in ("refuse", "broken-build"):
+        (rollout.lab.hosts[0].home / marker).unlink(missing_ok=True)
 
 
 @given("the login shell prints a banner")
@@ -235,8 +285,7 @@ def nothing(rollout: Rollout) -> None:
 @then(parsers.parse('the manifest should list the workers "{workers}"'))
 def manifest_lists(rollout: Rollout, workers: str) -> None:
     """Hold what the manifest says; "-" is none."""
-    text = (rollout.lab.hosts[0].home / ".local/share/skep/manifest.json").read_text()
-    found = [f"{one['type']} {one['version']}" for one in json.loads(text).get("workers", [])]
+    found = [f"{one['type']} {one['version']}" for one in json.loads(rollout.manifest()).get("workers", [])]
     assert found == [one.strip() for one in workers.split(",") if one.strip(" -")]
 
 
@@ -246,3 +295,38 @@ def one_did_it(rollout: Rollout) -> None:
     outcomes = sorted(str(report.hives[0].status) for report in rollout.reports[-2:])
     assert outcomes in (["already_installed", "installed"], ["installed", "installed"]), rollout.reports
     assert rollout.installed() == rollout.version
+
+
+@then(parsers.parse('the status should be "{status}"'))
+async def status_is(rollout: Rollout, status: str) -> None:
+    """Hold what skep package-status says."""
+    found = await rollout.harness.status(rollout.hosts())
+    assert found.status == status, found
+
+
+@then(parsers.parse("the report should count {failed:d} failed of {total:d}"))
+def counts(rollout: Rollout, failed: int, total: int) -> None:
+    """Hold the sums and the rate that a report is compared by."""
+    report = rollout.report
+    assert (report.hives_failed, len(report.hives)) == (failed, total), report
+    assert report.metrics.success_rate == round((total - failed) / total, 4)
+    assert sum(report.metrics.failure_modes.values()) == failed
+
+
+@then(parsers.parse("the report should count {count:d} recovered host(s)"))
+def recovered(rollout: Rollout, count: int) -> None:
+    """Hold that a retry is told."""
+    assert rollout.report.metrics.recovered == count, rollout.report
+    assert rollout.report.retries >= count
+
+
+@when(parsers.parse('skep sync is ended by "{signal_name}" when the host begins "{step}"'))
+async def ended_by_signal(rollout: Rollout, signal_name: str, step: str) -> None:
+    """Run the command as people do, and end it in the middle."""
+    rollout.exit_code = await rollout.command_ended_at(step, signal.Signals[signal_name])
+
+
+@then(parsers.parse("the command should have ended with {code:d}"))
+def ended_with(rollout: Rollout, code: int) -> None:
+    """Hold the exit code; a signal's is negative."""
+    assert rollout.exit_code == code

@@ -141,6 +141,8 @@ CLAIMS = [
     Claim('the pool state should transition to "ready"', (pool(state="unready"),)),
     Claim('pool "pool-0" should become "ready"', (pool(state="unready"),)),
     Claim('pool "pool-0" should have gone through "provisioning, ready"', (events(4, 0), events(4))),
+    Claim('pool "pool-0" should have gone straight from "provisioning" to "ready"',
+          (events(0), events(4, 0), lambda scene: scene.events[2].update(kind="pool", facts={"state": "unready"}))),
     Claim('pool "pool-0" should not be ready before its model was loaded',
           (lambda scene: scene.events[3].update(id=9), events(0, 1, 2, 4), events(0, 1, 2, 3))),
     Claim('pool "pool-0" should tell the cause "oops"', (pool(last_error=None), pool(last_error={"code": "other"}), pool(ready=True)),

@@ -16,6 +16,7 @@ from tests.integration.gateway.conftest import (
     streaming,
 )
 
+from skep.queen.gate import OpenGate, Visitor
 from skep.queen.hosts import HostCheck
 
 
@@ -132,3 +133,19 @@ async def test_an_offer_to_speak_http2_is_ignored_and_answered_in_1_1(rig):
         answer = await rig.post(extra=offer, close=False)
         assert split(answer)[0] == 200
         assert len(up.bodies) == 1
+
+
+async def test_a_worker_is_told_whose_request_it_is_by_the_key_s_id_and_never_by_the_client(rig):
+    class Known(OpenGate):
+        def visitor(self, token):
+            return Visitor(key_id="k1") if token == "sk" else super().visitor(token)
+
+    rig.service._gate = Known()
+    async with Upstream(plain) as up:
+        rig.serve(up)
+        await rig.post(extra=b"authorization: Bearer sk\r\nx-skep-client: somebody-else\r\n")
+        await rig.post(extra=b"x-skep-client: somebody-else\r\n")
+    with_key, without = up.heads
+    assert b"x-skep-client: k1\r\n" in with_key
+    assert b"somebody-else" not in with_key
+    assert b"x-skep-client" not in without

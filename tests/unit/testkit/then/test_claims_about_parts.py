@@ -31,6 +31,8 @@ class Parts:
             SimpleNamespace(status="installed", error_code="c", error="it says so") for _ in range(2)
         ]
         self.link = "1.0"
+        self.package_status, self.failed, self.retries, self.exit_code = "ok", 1, 1, -15
+        self.metrics = SimpleNamespace(success_rate=0.5, failure_modes={"c": 1}, recovered=1)
         self.is_whole = True
         self.home = folder / "home"
         self.manifest = [{"type": "a", "version": "1"}]
@@ -77,10 +79,15 @@ class Parts:
         (place / "manifest.json").write_text(json.dumps({"workers": self.manifest}))
         reports = [SimpleNamespace(hives=[SimpleNamespace(status=each)]) for each in self.outcomes]
         return SimpleNamespace(
-            report=SimpleNamespace(hives=self.rows), count=2, row=lambda: self.rows[0], hosts=lambda: ["h"],
+            report=SimpleNamespace(hives=self.rows, hives_failed=self.failed, metrics=self.metrics, retries=self.retries), count=2,
+            exit_code=self.exit_code, row=lambda: self.rows[0], hosts=lambda: ["h"],
             installed=lambda _=0: self.link, version="1.0", harness=self, reports=reports,
             lab=SimpleNamespace(hosts=[SimpleNamespace(home=self.home)]),
         )  # fmt: skip
+
+    async def status(self, _: Any) -> Any:
+        """What skep package-status says."""
+        return SimpleNamespace(status=self.package_status)
 
     def _arena(self) -> Any:
         for workspace in self.workspaces if self.is_written else ():
@@ -148,6 +155,10 @@ def it(**facts: Any) -> Change:
     return lambda parts: vars(parts).update(facts)
 
 
+def metrics(**facts: Any) -> Change:
+    return lambda parts: vars(parts.metrics).update(facts)
+
+
 def blocked(value: bool) -> Change:
     return lambda parts: vars(parts.steps[0].action_info).update(blocked=value)
 
@@ -183,6 +194,11 @@ CLAIMS = [
     Claim('the manifest should list the workers "a 1"', (it(manifest=[]), it(manifest=[{"type": "a", "version": "2"}]))),
     Claim("one sync should have done the work and both should agree",
           (it(outcomes=["already_installed", "failed"]), it(outcomes=["already_installed"] * 2), it(link="0.9"))),
+    Claim('the status should be "ok"', (it(package_status="drifted"),)),
+    Claim("the report should count 1 failed of 2",
+          (it(failed=0), lambda parts: parts.rows.pop(), metrics(success_rate=0.0), metrics(failure_modes={})), metrics(success_rate=0.5)),
+    Claim("the report should count 1 recovered host(s)", (metrics(recovered=0), it(retries=0))),
+    Claim("the command should have ended with -15", (it(exit_code=0), it(exit_code=15))),
     Claim("the episode should be solved", (it(solved=False),)),
     Claim("the episode should not be solved", (it(solved=True),), it(solved=False)),
     Claim('the actions should be "noop"', (it(steps=[]),)),

@@ -1,11 +1,6 @@
-"""The simkube driver against the kit's API server, through the real `kubernetes` client; and against a real one.
+"""The simkube driver against the kit's API server, through the real `kubernetes` client."""
 
-The differential part runs where KUBECONFIG points at a cluster: the same calls, the same answers.
-"""
-
-import os
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +10,6 @@ import pytest
 from skep.arena.driver import SimulationSpec, StopToken
 from skep.arena.runner import StepOptions, one_step
 from skep.arena.simkube import SimKubeDriver, SimKubeOptions
-from skep.arena.simkube.api import KubeApi, KubeError
 from skep.arena.simkube.driver import connect
 from skep.arena.simkube.pods import observe_pods
 from skep.arena.trace.generate import WorkloadPlan, trace_of
@@ -299,97 +293,3 @@ def test_pods_on_their_way_out_and_done_are_not_counted() -> None:
     ]
     seen = observe_pods(pods)
     assert (seen.ready, seen.pending, seen.total, seen.restarts, seen.oom_killed) == (2, 1, 3, 3, 1)
-
-
-# The same calls against the kit's server and, where there is one, a real server.
-
-
-def _real_api() -> KubeApi | None:
-    return connect(SimKubeOptions()) if os.environ.get("KUBECONFIG") else None
-
-
-@pytest.fixture(params=["fake", "real"])
-def any_api(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KubeApi]:
-    if request.param == "real":
-        if not os.environ.get("KUBECONFIG"):
-            pytest.skip(
-                "KUBECONFIG points at no cluster: the fake server is not held against a real one here"
-            )
-        found = _real_api()
-        assert found is not None
-        yield found
-        found.close()
-        return
-    with FakeKubeApi() as server:
-        made = connect(SimKubeOptions(kubeconfig=server.kubeconfig(tmp_path / "config")))
-        yield made
-        made.close()
-
-
-MAPS = "/api/v1/namespaces/default/configmaps"
-
-
-def code_of(api: KubeApi, verb: str, path: str, method: str, **given: Any) -> tuple[int, str]:
-    with pytest.raises(KubeError) as told:
-        api.call(verb, path, method=method, stop=StopToken(), **given)
-    return told.value.code, told.value.reason
-
-
-def test_server_answers_are_those_of_kubernetes(any_api: KubeApi) -> None:
-    stop, name = StopToken(), f"skep-{uuid.uuid4().hex[:8]}"
-    body = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {"skep": name}},
-        "data": {"a": "1"},
-    }
-    made = any_api.call("create", MAPS, method="POST", body=body, stop=stop)
-    try:
-        assert made["metadata"]["uid"]
-        assert made["metadata"]["resourceVersion"]
-        assert code_of(any_api, "create", MAPS, "POST", body=body) == (409, "AlreadyExists")
-        changed = any_api.call(
-            "update", f"{MAPS}/{name}", method="PUT", body={**made, "data": {"a": "2"}}, stop=stop
-        )
-        assert changed["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
-        assert code_of(any_api, "update", f"{MAPS}/{name}", "PUT", body={**made, "data": {"a": "3"}}) == (
-            409,
-            "Conflict",
-        )
-        patch = {"data": {"a": None, "b": "4"}}
-        patched = any_api.call(
-            "patch",
-            f"{MAPS}/{name}",
-            method="PATCH",
-            body=patch,
-            content_type="application/merge-patch+json",
-            stop=stop,
-        )
-        assert patched["data"] == {"b": "4"}
-        listed = any_api.call("list", MAPS, method="GET", query={"labelSelector": f"skep={name}"}, stop=stop)
-        assert (listed["kind"], len(listed["items"])) == ("ConfigMapList", 1)
-        version = listed["metadata"]["resourceVersion"]
-        any_api.call(
-            "patch",
-            f"{MAPS}/{name}",
-            method="PATCH",
-            body={"data": {"c": "5"}},
-            content_type="application/merge-patch+json",
-            stop=stop,
-        )
-        event = next(
-            one
-            for one in any_api.watch(MAPS, version=version, name=name, timeout_s=5)
-            if one["type"] != "BOOKMARK"
-        )
-        assert (event["type"], event["object"]["data"]["c"]) == ("MODIFIED", "5")
-        guarded = {"preconditions": {"uid": "00000000-0000-0000-0000-000000000000"}}
-        assert code_of(any_api, "delete", f"{MAPS}/{name}", "DELETE", body=guarded)[0] == 409
-    finally:
-        any_api.call("delete", f"{MAPS}/{name}", method="DELETE", stop=stop)
-    assert code_of(any_api, "get", f"{MAPS}/{name}", "GET") == (404, "NotFound")
-    assert code_of(any_api, "create", MAPS, "POST", body={**body, "metadata": {"name": "Not_Valid"}}) == (
-        422,
-        "Invalid",
-    )
-    assert code_of(any_api, "create", MAPS, "POST", body={**body, "kind": "Pod"})[0] == 400

@@ -41,7 +41,7 @@ def _fetch(
 ) -> Path:
     """Blocking. The token comes from the environment."""
     from huggingface_hub import close_session, hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     wanted: Mapping[str, Any] = {
         "repo_id": ref.repo,
@@ -52,6 +52,8 @@ def _fetch(
     }
     try:
         return Path(hf_hub_download(**wanted, local_files_only=True))
+    except HFValidationError as error:
+        raise HubFailed(f"{ref.text}: {error}", ref=ref.text) from error
     except LocalEntryNotFoundError:
         if not may_download:
             raise StepForbidden(
@@ -70,7 +72,6 @@ def _download(ref: ModelRef, wanted: Mapping[str, Any], bar: type) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
         HfHubHTTPError,
-        HFValidationError,
         HTTPError,
         LocalEntryNotFoundError,
         RevisionResolutionError,
@@ -86,7 +87,7 @@ def _download(ref: ModelRef, wanted: Mapping[str, Any], bar: type) -> Path:
                 raise _refused(ref, getattr(error.response, "status_code", 0)) from error
             except LocalEntryNotFoundError as error:
                 raise HubFailed(f"{ref.text}: the hub cannot be reached; {again}", ref=ref.text) from error
-            except (HTTPError, XetDownloadError, RevisionResolutionError, HFValidationError) as error:
+            except (HTTPError, XetDownloadError, RevisionResolutionError) as error:
                 raise HubFailed(
                     f"{ref.text}: {error or type(error).__name__}; {again}", ref=ref.text
                 ) from error

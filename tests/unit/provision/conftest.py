@@ -14,7 +14,7 @@ class FileServer:
     """Serves one body; each request takes the next fault of `faults`, none when they are used up.
 
     A fault is a status, `redirect`, `ignore-range`, `corrupt`, `chunked` (no length), `cut:N` and `stall:N` (close, or
-    fall silent, after N bytes), `slow:MS` (a pause between parts), `longer:N` and `shorter:N` (a length that lies).
+    fall silent, after N bytes), `gate:N` (go on when `released`), `slow:MS` (a pause between parts), `longer:N` and `shorter:N` (a length that lies).
     """
 
     body: bytes
@@ -66,10 +66,12 @@ class FileServer:
         return response
 
     async def _write(self, response: web.StreamResponse, rest: bytes, kind: str, number: int) -> None:
-        if kind in {"cut", "stall"}:
+        if kind in {"cut", "stall", "gate"}:
             await response.write(rest[:number])
-            if kind == "stall":
+            if kind != "cut":
                 await self.released.wait()
+            if kind == "gate":
+                await response.write(rest[number:])
         elif kind == "slow":
             part = len(rest) // 8
             for begin in range(0, len(rest), part):

@@ -130,25 +130,30 @@ import asyncio, sys
 from pathlib import Path
 from skep.provision.download import Want, download
 url, target, digest = sys.argv[1:]
-told = []
-asyncio.run(download(Want(url=url, target=Path(target), sha256=digest), on_progress=lambda one: told.append(one.step)))
-print(*dict.fromkeys(told))
+told = set()
+def tell(one):
+    if one.step not in told:
+        told.add(one.step)
+        print(one.step, flush=True)
+asyncio.run(download(Want(url=url, target=Path(target), sha256=digest), on_progress=tell))
 """
 
 
 async def test_two_processes_at_once_download_once(file_server, tmp_path: Path) -> None:
-    file_server.faults = ["slow:100"]
+    file_server.faults = ["gate:100000"]
     argv = [
         sys.executable, "-c", ASKER, file_server.url, str(tmp_path / "model.gguf"), file_server.sha256,
     ]  # fmt: skip
     first = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
-    async with asyncio.timeout(30):
-        while not file_server.ranges:
-            await asyncio.sleep(0.01)
+    assert first.stdout is not None
+    assert await first.stdout.readline() == b"download\n"
     second = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
-    told = [(await one.communicate())[0].decode().split() for one in (first, second)]
+    assert second.stdout is not None
+    assert await second.stdout.readline() == b"wait\n"
+    file_server.released.set()
+    rest = [(await one.communicate())[0] for one in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0]
-    assert told == [["download"], ["wait"]]
+    assert rest == [b"", b""], "the second one found the file"
     assert len(file_server.ranges) == 1
     assert (tmp_path / "model.gguf").read_bytes() == file_server.body
 

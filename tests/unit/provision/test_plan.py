@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from skep.errors import InvalidConfig
-from skep.errors.provision import EngineNotFound, StepForbidden, ToolsMissing
+from skep.errors.provision import ContainerUnsupported, EngineNotFound, StepForbidden, ToolsMissing
 from skep.provision.plan import Facts, key_of, plan, tools_needed
 from skep.spec.engine import EngineKind, EngineSpec, EngineWay
 
@@ -36,6 +36,16 @@ def names(engine: EngineSpec, **facts) -> list[str]:
 
 def test_source_is_fetched_at_its_commit_and_built() -> None:
     assert names(SOURCE, commit="c" * 40) == ["init", "fetch", "checkout", "configure", "compile"]
+
+
+def test_a_build_says_how_many_compilers_may_run() -> None:
+    steps = plan(SOURCE, Facts(tools=TOOLS, commit="c" * 40, cores=3), root=ROOT, allow=ALL).steps
+    assert steps[-1].argv[-2:] == ("--parallel", "3")
+
+
+def test_a_container_is_refused_in_words() -> None:
+    with pytest.raises(ContainerUnsupported, match="external, package, binary, source"):
+        EngineSpec(id="c", kind=EngineKind.VLLM, way=EngineWay.CONTAINER)
 
 
 def test_binary_is_downloaded_and_unpacked() -> None:

@@ -1,6 +1,5 @@
 """The ways to install: a repository cloned and built on the host, a release fetched by it, and both sent from here."""
 
-import os
 import shutil
 import stat
 import subprocess
@@ -17,60 +16,16 @@ from skep.testkit.fleet.hub import FakeHub, HubFault
 from skep.testkit.hosts.loopback import LoopbackLab
 from skep.testkit.hosts.netns import NetnsLab, missing
 from skep.testkit.rollout import RolloutHarness, assert_hive_installed
+from skep.testkit.sources import make_repository
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
 
-# A package whose build needs nothing from anywhere: its own back end writes the wheel.
-PYPROJECT = """[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-"""
-BACKEND = """import zipfile
-
-def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    name = "skep-{version}-py3-none-any.whl"
-    info = "skep-{version}.dist-info"
-    with zipfile.ZipFile(f"{{wheel_directory}}/{{name}}", "w") as wheel:
-        wheel.writestr("skep_said.py", "def main(): print('skep {version}')\\n")
-        wheel.writestr(f"{{info}}/METADATA", "Metadata-Version: 2.1\\nName: skep\\nVersion: {version}\\n")
-        wheel.writestr(f"{{info}}/WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr(f"{{info}}/entry_points.txt", "[console_scripts]\\nskep = skep_said:main\\n")
-        wheel.writestr(f"{{info}}/RECORD", "")
-    return name
-"""
 PROGRAM = b"#!/bin/sh\necho skep 9.0\nexit\n" + b"#" * 100_000
 
 
-def git(folder: Path, *argv: str) -> None:
-    who = {
-        "GIT_AUTHOR_NAME": "t",
-        "GIT_AUTHOR_EMAIL": "t@t",
-        "GIT_COMMITTER_NAME": "t",
-        "GIT_COMMITTER_EMAIL": "t@t",
-    }
-    subprocess.run(
-        ["git", "-c", "init.defaultBranch=main", *argv], cwd=folder, check=True, env={**os.environ, **who}
-    )
-
-
 @pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    """A repository with the tags v1 and v2, and a branch whose build fails."""
-    folder = tmp_path / "a repo's folder"
-    folder.mkdir()
-    git(folder, "init", "-q")
-    for version in ("1", "2"):
-        (folder / "pyproject.toml").write_text(PYPROJECT)
-        (folder / "backend.py").write_text(BACKEND.format(version=version))
-        git(folder, "add", ".")
-        git(folder, "commit", "-q", "-m", version)
-        git(folder, "tag", f"v{version}")
-    git(folder, "checkout", "-q", "-b", "broken")
-    (folder / "backend.py").write_text("raise SystemExit('compile error at line 7')\n")
-    git(folder, "commit", "-q", "-a", "-m", "broken")
-    git(folder, "checkout", "-q", "main")
-    return folder
+def repo(tmp_path: Path) -> str:
+    return make_repository(tmp_path / "a repo's folder")
 
 
 @pytest.fixture
@@ -89,8 +44,8 @@ def hub() -> Iterator[FakeHub]:
     hub.close()
 
 
-def of_git(repo: Path, ref: str, via: str = "host") -> Install:
-    return Install(git=GitInstall(repo=repo.as_uri(), ref=ref), via=via)  # type: ignore[arg-type]
+def of_git(repo: str, ref: str, via: str = "host") -> Install:
+    return Install(git=GitInstall(repo=repo, ref=ref), via=via)  # type: ignore[arg-type]
 
 
 def of_release(hub: FakeHub, via: str = "host") -> Install:
@@ -118,40 +73,42 @@ def names(row: HostReport) -> list[str]:
 
 
 async def test_a_repository_is_cloned_and_built_upgraded_by_tag_and_downgraded(
-    lab: LoopbackLab, repo: Path, tmp_path: Path
+    lab: LoopbackLab, repo: str, tmp_path: Path
 ) -> None:
-    first = await synced(lab, tmp_path, of_git(repo, "v1"))
+    first = await synced(lab, tmp_path, of_git(repo, "v1.0"))
     assert (first.status, names(first)[:3]) == (HostOutcome.INSTALLED, ["clone", "build", "verify"]), first
-    assert said(lab) == "skep 1"
+    assert said(lab) == "skep 1.0"
     assert (await synced(lab, tmp_path, of_git(repo, "main"))).status is HostOutcome.UPGRADED
-    assert said(lab) == "skep 2"
-    assert (await synced(lab, tmp_path, of_git(repo, "v2"))).status is HostOutcome.ALREADY, "the same commit"
-    down = await synced(lab, tmp_path, of_git(repo, "v1"))
+    assert said(lab) == "skep 2.0"
+    assert (await synced(lab, tmp_path, of_git(repo, "v2.0"))).status is HostOutcome.ALREADY, (
+        "the same commit"
+    )
+    down = await synced(lab, tmp_path, of_git(repo, "v1.0"))
     assert down.status is HostOutcome.UPGRADED
     assert "build" not in names(down), "it is there still"
-    assert said(lab) == "skep 1"
+    assert said(lab) == "skep 1.0"
 
 
 async def test_a_build_that_fails_shows_its_end_and_a_missing_ref_says_what_there_is(
-    lab: LoopbackLab, repo: Path, tmp_path: Path
+    lab: LoopbackLab, repo: str, tmp_path: Path
 ) -> None:
     broken = await synced(lab, tmp_path, of_git(repo, "broken"))
     assert (broken.status, names(broken)[-1]) == (HostOutcome.FAILED, "build")
     assert "compile error at line 7" in broken.error
     nothing = await synced(lab, tmp_path, of_git(repo, "v9"))
     assert nothing.error_code == "bad_reference"
-    nowhere = await synced(lab, tmp_path, of_git(tmp_path / "nowhere", "v1"))
+    nowhere = await synced(lab, tmp_path, of_git((tmp_path / "nowhere").as_uri(), "v1.0"))
     assert nowhere.error_code == "bad_reference"
     assert not (lab.hosts[0].home / ".local/bin/skep").exists()
 
 
 async def test_a_wheel_built_here_is_sent_to_a_host_that_asks_no_network(
-    lab: LoopbackLab, repo: Path, tmp_path: Path
+    lab: LoopbackLab, repo: str, tmp_path: Path
 ) -> None:
-    row = await synced(lab, tmp_path, of_git(repo, "v2", via="controller"))
+    row = await synced(lab, tmp_path, of_git(repo, "v2.0", via="controller"))
     assert row.status is HostOutcome.INSTALLED, row
     assert names(row)[:2] == ["send", "stage"]
-    assert said(lab) == "skep 2"
+    assert said(lab) == "skep 2.0"
     assert not any("git init" in command for command in lab.hosts[0].commands)
 
 
@@ -179,7 +136,7 @@ async def test_a_release_with_another_checksum_is_never_staged(
     assert here.error_code == "checksum_mismatch", here
 
 
-async def test_a_host_without_a_python_gets_one_by_uv(lab: LoopbackLab, repo: Path, tmp_path: Path) -> None:
+async def test_a_host_without_a_python_gets_one_by_uv(lab: LoopbackLab, repo: str, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
     real = subprocess.run(
@@ -196,9 +153,9 @@ async def test_a_host_without_a_python_gets_one_by_uv(lab: LoopbackLab, repo: Pa
     )
     (tools / "uv").chmod(stat.S_IRWXU)
     lab.hosts[0].environment["PATH"] = str(tools)
-    row = await synced(lab, tmp_path, of_git(repo, "v1"))
+    row = await synced(lab, tmp_path, of_git(repo, "v1.0"))
     assert row.status is HostOutcome.INSTALLED, row
-    assert said(lab) == "skep 1"
+    assert said(lab) == "skep 1.0"
 
 
 @pytest.mark.root

@@ -1,5 +1,6 @@
 """What a sync and a status tell: frozen records that print as a table or as JSON."""
 
+from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -18,6 +19,9 @@ class HostOutcome(StrEnum):
     FAILED = "failed"
     UNKNOWN = "unknown"
     SKIPPED = "skipped"
+
+
+BAD = frozenset({HostOutcome.FAILED, HostOutcome.UNKNOWN, HostOutcome.SKIPPED})
 
 
 class StepReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +48,22 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str = ""
 
 
+class SyncMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run says of itself, to be compared with other runs. Times of steps are summed over the hosts.
+
+    `speed_up` is sequential over concurrent time; `failure_modes` counts error codes; `recovered` are hosts that ended well
+    after a retry.
+    """
+
+    send_s: float = 0.0
+    clone_s: float = 0.0
+    build_s: float = 0.0
+    speed_up: float = 1.0
+    success_rate: float = 1.0
+    failure_modes: dict[str, int] = {}
+    recovered: int = 0
+
+
 class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     """One run of `skep sync`. `sequential_s` is what the hosts would have taken one after the other."""
 
@@ -57,12 +77,12 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     sequential_s: float
     retries: int
     hives: tuple[HostReport, ...]
+    metrics: SyncMetrics = SyncMetrics()
 
     @property
     def is_success(self) -> bool:
         """True when every host is in its declared state (or would be, for a dry run)."""
-        bad = {HostOutcome.FAILED, HostOutcome.UNKNOWN, HostOutcome.SKIPPED}
-        return not any(hive.status in bad for hive in self.hives)
+        return not any(hive.status in BAD for hive in self.hives)
 
 
 def summarize(hives: Iterable[HostReport], duration_s: float) -> SyncReport:
@@ -84,6 +104,23 @@ def summarize(hives: Iterable[HostReport], duration_s: float) -> SyncReport:
         sequential_s=sum(row.seconds for row in rows),
         retries=sum(row.retries for row in rows),
         hives=rows,
+        metrics=_measured(rows, duration_s),
+    )
+
+
+def _measured(rows: tuple[HostReport, ...], duration_s: float) -> SyncMetrics:
+    def spent_s(*names: str) -> float:
+        return round(sum(step.seconds for row in rows for step in row.steps if step.name in names), 4)
+
+    good = [row for row in rows if row.status not in BAD]
+    return SyncMetrics(
+        send_s=spent_s("send"),
+        clone_s=spent_s("clone", "download"),
+        build_s=spent_s("build", "stage", "engines"),
+        speed_up=round(sum(row.seconds for row in rows) / duration_s, 2) if duration_s else 1.0,
+        success_rate=round(len(good) / len(rows), 4) if rows else 1.0,
+        failure_modes=dict(Counter(row.error_code for row in rows if row.error_code)),
+        recovered=sum(row.retries > 0 for row in good),
     )
 
 

@@ -36,7 +36,7 @@ if supervised; then
   kill -TERM "$p" 2>/dev/null || true
   i=0
   while supervised && [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); done
-  if supervised; then kill -KILL -- -"$p" 2>/dev/null || true; fi
+  if supervised; then kill -KILL "-$p" 2>/dev/null || true; fi
 fi
 rm -f {layout.SERVICE_PID}
 """

@@ -34,7 +34,7 @@ _WRAPPER = """exec 3<&0
 {open_input}
 setsid sh -c {script} <{input} 3<&- &
 p=$!
-{{ cat <&3 >{output}; kill -TERM -- -$p; sleep 2; kill -KILL -- -$p; }} >/dev/null 2>&1 &
+{{ cat <&3 >{output}; kill -TERM -$p; sleep 2; kill -KILL -$p; }} >/dev/null 2>&1 &
 w=$!
 exec 3<&-
 wait $p; s=$?

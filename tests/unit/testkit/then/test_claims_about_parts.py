@@ -21,7 +21,7 @@ class Parts:
 
     def __init__(self, folder: Any) -> None:
         self.health = {"slots_free": 4, "slots_total": 4, "instance": "n", "resident": True}
-        self.status = 503
+        self.http_status = 503
         self.seen: dict[str, Any] = {
             "runs": [run(), run()],
             "status": 400,
@@ -34,7 +34,6 @@ class Parts:
         self.package_status, self.failed, self.retries, self.exit_code = "ok", 1, 1, -15
         self.metrics = SimpleNamespace(success_rate=0.5, failure_modes={"c": 1}, recovered=1)
         self.is_whole = True
-        self.home = folder / "home"
         self.manifest = [{"type": "a", "version": "1"}]
         self.outcomes = ["installed", "already_installed"]
         self.solved = True
@@ -68,21 +67,17 @@ class Parts:
             return self.health
 
         async def request(*_: Any, **__: Any) -> Any:
-            return Reply(self.status)
+            return Reply(self.http_status)
 
         client = SimpleNamespace(request=request)
         return SimpleNamespace(health=health, until_health=until_health, nonce="n", client=client)
 
     def _rollout(self) -> Any:
-        place = self.home / ".local/share/skep"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "manifest.json").write_text(json.dumps({"workers": self.manifest}))
         reports = [SimpleNamespace(hives=[SimpleNamespace(status=each)]) for each in self.outcomes]
         return SimpleNamespace(
             report=SimpleNamespace(hives=self.rows, hives_failed=self.failed, metrics=self.metrics, retries=self.retries), count=2,
-            exit_code=self.exit_code, row=lambda: self.rows[0], hosts=lambda: ["h"],
+            exit_code=self.exit_code, manifest=lambda: json.dumps({"workers": self.manifest}), row=lambda: self.rows[0], hosts=lambda: ["h"],
             installed=lambda _=0: self.link, version="1.0", harness=self, reports=reports,
-            lab=SimpleNamespace(hosts=[SimpleNamespace(home=self.home)]),
         )  # fmt: skip
 
     async def status(self, _: Any) -> Any:
@@ -183,7 +178,7 @@ CLAIMS = [
     Claim("every slot of the worker should be free again", (health(slots_free=3),)),
     Claim("the worker should prove itself by its nonce", (health(instance="other"), health(resident=False))),
     Claim("the worker should answer 400 and name every mistake", (seen(status=500), seen(text="prompt temperature"))),
-    Claim("the worker should refuse new jobs", (it(status=200), it(status=500))),
+    Claim("the worker should refuse new jobs", (it(http_status=200), it(http_status=500))),
     Claim('every host should be "installed"', (first(status="failed"), second(status="unknown"), lambda parts: parts.rows.clear())),
     Claim('the host should be "failed" with the code "c"', (first(status="installed"), first(error_code="other")), first(status="failed")),
     Claim('the other hosts should be "installed"', (second(status="failed"), lambda parts: parts.rows.pop())),

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -46,7 +46,7 @@ def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(main())
 
 
-def telling(tell: Callable[[str, int, int, str], None]) -> "Callable[[Moment], None]":
+def telling(tell: Callable[[str, int, int, str], None]) -> Callable[[Moment], None]:
     """Return what hands a provisioning step's progress to a `bytes_bar`."""
     return lambda moment: tell(moment.step, moment.done, moment.total, moment.detail)
 

@@ -3,10 +3,11 @@
 Target tracking, as Kubernetes' HorizontalPodAutoscaler does it: enough replicas that the demand (what runs and what
 waits) fills `target_share` of their slots. What keeps it calm:
 
-- **hysteresis**: nothing changes while the demand is between `low_share` and `high_share` of the slots;
+- **hysteresis**: it grows when the demand is above `high_share` of the slots, and shrinks only to a count whose
+  `target_share` the demand fits in, so that neither answers the other;
 - replicas that are still starting count, so one burst is answered once;
-- **cooldown**: growing again waits `up_cooldown_s`; shrinking waits until the demand was low for the whole of
-  `down_after_s`, and then goes only to the most that was wanted within that time.
+- **cooldown**: growing again waits `up_cooldown_s`; shrinking waits until fewer were enough for the whole of
+  `down_after_s`, and then goes to the most that was wanted within that time.
 
 The bounds hold at once, whatever the load. From zero the first request wakes one replica.
 """
@@ -28,7 +29,6 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     replicas_min: int = 1
     replicas_max: int = 1
     target_share: float = 0.7
-    low_share: float = 0.5
     high_share: float = 0.9
     up_cooldown_s: float = 15.0
     down_after_s: float = 300.0
@@ -40,8 +40,8 @@ class ScalingLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 f"scaling from {self.replicas_min} to {self.replicas_max}: at least 0, the first at most the second, "
                 f"and from 1 to {REPLICAS_MAX} at most"
             )
-        if not 0 < self.low_share <= self.target_share <= self.high_share or self.high_share == math.inf:
-            raise InvalidConfig("scaling: low_share ≤ target_share ≤ high_share, all above 0")
+        if not 0 < self.target_share <= self.high_share < math.inf:
+            raise InvalidConfig("scaling: target_share is above 0 and at most high_share")
         if not (0 <= self.up_cooldown_s < math.inf and 0 <= self.down_after_s < math.inf):
             raise InvalidConfig("scaling: up_cooldown_s and down_after_s are 0 or more")
 
@@ -56,7 +56,7 @@ class PoolDemand(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScalingState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is remembered: when the pool last grew, since when its demand is low, and the most wanted since then."""
+    """What is remembered: when the pool last grew, since when fewer would do, and the most wanted since then."""
 
     grown_s: float = -math.inf
     low_since_s: float | None = None
@@ -101,7 +101,7 @@ def scale(state: ScalingState, demand: PoolDemand, limits: ScalingLimits, *, now
     asked, slots = demand.busy + demand.queued, have * max(demand.slots_per_replica, 1)
     if asked > limits.high_share * slots:
         return _up(state, have, wanted, limits, now_s)
-    if asked < limits.low_share * slots and wanted < have:
+    if wanted < have:
         return _down(state, have, wanted, limits, now_s)
     return Scaling(replicas=have, reason=Reason.STEADY, state=ScalingState(grown_s=state.grown_s))
 

@@ -19,7 +19,7 @@ from skep.policy.scaling import (
 )
 
 LIMITS = ScalingLimits(replicas_min=1, replicas_max=8)
-"""Four slots each: low below 2 a replica, high above 3.6, filled to 2.8."""
+"""Four slots each: high above 3.6 a replica, filled to 2.8."""
 
 
 def demand(replicas: int, busy: int, queued: int = 0, slots: int = 4) -> PoolDemand:
@@ -29,8 +29,8 @@ def demand(replicas: int, busy: int, queued: int = 0, slots: int = 4) -> PoolDem
 @pytest.mark.parametrize(
     ("state", "now", "after", "reason"),
     [
-        # Between low and high nothing happens.
-        (demand(2, 4), 0, 2, Reason.STEADY),
+        # Where one fewer is not enough, and these are, nothing happens.
+        (demand(2, 3), 0, 2, Reason.STEADY),
         (demand(2, 7), 0, 2, Reason.STEADY),
         # Above high: as many as fill the target share; the queue counts.
         (demand(2, 8), 0, 3, Reason.HIGH),
@@ -38,11 +38,10 @@ def demand(replicas: int, busy: int, queued: int = 0, slots: int = 4) -> PoolDem
         (demand(1, 4, 0), 0, 2, Reason.HIGH),
         (demand(2, 8, 900), 0, 8, Reason.HIGH),
         (demand(8, 32, 900), 0, 8, Reason.AT_MOST),
-        # Below low: not at once.
+        # Fewer would do: not at once.
         (demand(4, 1), 0, 4, Reason.LOW),
         (demand(1, 0), 0, 1, Reason.STEADY),
-        # Low, but fewer would be filled beyond the target: it stays.
-        (demand(2, 3), 0, 2, Reason.STEADY),
+        (demand(4, 8), 0, 4, Reason.LOW),
         # Bounds hold at once.
         (demand(0, 0), 0, 1, Reason.BOUNDS),
         (demand(12, 48), 0, 8, Reason.BOUNDS),
@@ -96,8 +95,7 @@ def test_an_idle_pool_goes_to_nothing_and_the_first_request_wakes_one() -> None:
         {"replicas_min": 3, "replicas_max": 2},
         {"replicas_min": 0, "replicas_max": 0},
         {"replicas_max": 10_001},
-        {"low_share": 0},
-        {"low_share": 0.8},
+        {"target_share": 0},
         {"high_share": 0.6},
         {"high_share": math.inf},
         {"up_cooldown_s": -1},

@@ -17,7 +17,7 @@ from skep.hive.crash import Gone
 from skep.hive.endpoint import Drained, Endpoint, Load
 from skep.hive.handoff import NONCE_VARIABLE
 from skep.hive.launching import Running, launch
-from skep.hive.memory import wait_memory_back
+from skep.hive.memory import holders, wait_memory_back
 from skep.hive.node import Node
 from skep.hive.papers import Papers
 from skep.hive.plan import Plan, judge_fit, require_fit
@@ -263,12 +263,13 @@ class Replica:
         self.papers.withdraw()
         is_back = True
         if self.running is not None:
+            pids = holders(self._node.inventory, self.plan.mask, self.running.process)
             await self.running.process.stop(self._node.grace_s)
             await asyncio.to_thread(reaper.kill_marked, NONCE_VARIABLE, self.running.endpoint.nonce)
             if self.running.report is not None:
                 self.running.report.close()
             reached(Step.STOPPED, **self._ids)
-            is_back = await wait_memory_back(self._node.inventory, self.plan.mask, self.running.process.pid)
+            is_back = await wait_memory_back(self._node.inventory, self.plan.mask, pids)
             reached(Step.MEMORY_BACK, **self._ids)
             self.running = None
         self._node.inventory.release(self.owner)

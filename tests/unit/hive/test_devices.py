@@ -3,6 +3,7 @@ import stat
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from skep.errors.hive import DiscoveryFailed
@@ -11,6 +12,7 @@ from skep.hive.devices.fake import FakeSource
 from skep.hive.devices.inventory import DeviceEvent, Inventory
 from skep.hive.devices.nvml import NvmlSource
 from skep.hive.devices.smi import SmiSource
+from skep.hive.memory import wait_memory_back
 from skep.policy.fit import DeviceNeed, FitVerdict
 from skep.spec.config import FakeDeviceConfig
 from skep.spec.device import Device, DeviceKind, DeviceMask
@@ -181,6 +183,21 @@ async def test_a_device_that_vanishes_or_returns_is_an_event() -> None:
         "the first look and an empty one tell nothing new"
     )
     assert await changes([gpu()], [gpu(), gpu("GPU-2")]) == [(e.APPEARED, "GPU-2")]
+
+
+@pytest.mark.parametrize(
+    ("holders", "is_back"),
+    [([(7, 9), (9,), ()], True), ([(), ()], True), ([(1, 2)], True), ([(9,)] * 1000, False)],
+)
+async def test_memory_is_back_when_no_process_of_the_group_is_on_the_device_or_the_wait_ends(
+    holders: list[tuple[int, ...]], is_back: bool
+) -> None:
+    looks = [[msgspec.structs.replace(gpu(), pids=pids)] for pids in holders]
+    inventory = Inventory([[Scripted(looks[0], *looks)]])
+    await inventory.refresh()
+    within_s = 5.0 if is_back else 0.3
+    mask = DeviceMask(("GPU-1",))
+    assert await wait_memory_back(inventory, mask, frozenset({7, 9}), within_s=within_s) is is_back
 
 
 async def test_heat_is_told_once_each_time_that_it_crosses_a_line() -> None:

@@ -4,14 +4,14 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from skep.provision.progress import Progress as Moment
+
 if TYPE_CHECKING:  # Looked up when something is drawn: a script that asks for JSON does not wait for it.
     from rich.console import Console
-
-    from skep.provision.progress import Progress as Moment
 
 T = TypeVar("T")
 

@@ -8,6 +8,7 @@ import random
 import aiohttp
 import pytest
 
+from skep.runtime.models import TINY
 from skep.testkit.harness import (
     assert_successful_completion,
     collect_sse_events,
@@ -113,5 +114,8 @@ async def test_mutated_requests_are_typed_errors_or_answers(worker, rng):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-async def test_a_hundred_thousand_mutated_requests(worker, rng):
+@pytest.mark.parametrize("model", ["fake:m", pytest.param(str(TINY), id="llama", marks=pytest.mark.llama)])
+async def test_a_hundred_thousand_mutated_requests(start_worker, rng, model):
+    extra = ("--served-name", "m", "--threads", "1")
+    worker = await start_worker(model, slots=4, context=512, extra=extra)
     assert {200, 202, 400, 404} <= await fuzz(worker, rng, 100_000)

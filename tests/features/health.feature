@@ -15,6 +15,7 @@ Feature: Health and restarts
     And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
     When a worker of pool "pool-0" hangs
     Then pool "pool-0" should replace the worker, with the reason "health"
+    And pool "pool-0" should have gone straight from "unready" to "ready"
 
   @OC-POOL-3060
   Scenario: A worker that was only slow is forgiven

@@ -65,6 +65,7 @@ Feature: Pool Preload
     And the last drain of pool "pool-0" should have cancelled 0 jobs
     And no process of pool "pool-0" should be left
     And no handoff file should exist
+    And the log should tell the replicas of pool "pool-0" as "draining, stopping, stopped" at last
 
   @OC-POOL-3070
   Scenario: A drain cancels what still runs at its deadline
@@ -75,6 +76,7 @@ Feature: Pool Preload
     And I drain pool "pool-0" within 0.3 s
     Then pool "pool-0" should become "offline"
     And the last drain of pool "pool-0" should have cancelled 1 jobs
+    And the log should tell the replicas of pool "pool-0" as "draining, stopping, stopped" at last
 
   @OC-POOL-3070
   Scenario Outline: A pool is drained on its way to ready, and loads again when it is wanted
@@ -102,6 +104,8 @@ Feature: Pool Preload
     When I delete pool "pool-0"
     Then pool "pool-0" should be unknown
     And no process of pool "pool-0" should be left
+    And the log should tell pool "pool-0" as "offline" at last
+    And the log should tell the replicas of pool "pool-0" as "stopping, stopped" at last
 
     Examples:
       | state    | model                             |
@@ -116,6 +120,7 @@ Feature: Pool Preload
     Then pool "pool-0" should become "provisioning"
     When I <order>
     Then pool "pool-0" should <end>
+    And the log should tell pool "pool-0" as "offline" at last
 
     Examples:
       | action  | order                           | end              |
@@ -137,6 +142,8 @@ Feature: Pool Preload
     When I delete pool "pool-0"
     Then pool "pool-0" should be unknown
     And no process of pool "pool-0" should be left
+    And the log should tell pool "pool-0" as "offline" at last
+    And the log should tell the replicas of pool "pool-0" as "draining, stopping, stopped" at last
 
   @OC-POOL-3071
   Scenario: A reload puts another model in place
@@ -168,6 +175,7 @@ Feature: Pool Preload
     When I reload pool "pool-0" with model "good"
     Then the last reload of pool "pool-0" should be "reloaded"
     And pool "pool-0" should serve model "good"
+    And pool "pool-0" should have gone straight from "reloading" to "ready"
 
   @OC-POOL-3070 @OC-POOL-3071
   Scenario Outline: A reload is broken off when the pool is <action>
@@ -179,6 +187,7 @@ Feature: Pool Preload
     When I <order>
     Then pool "pool-0" should <end>
     And no process of pool "pool-0" should be left
+    And the log should tell pool "pool-0" as "offline" at last
 
     Examples:
       | action  | order                           | end              |

@@ -39,6 +39,10 @@ def skip_reason(tags: Iterable[str], *, level: str = "", devices: str = "") -> s
 
 def host_lab(level: str, folder: Path, *, hosts: int = 3) -> Any:
     """Return a lab of hosts at a level, not yet entered. Raises: InvalidInput where no lab makes that level."""
+    if level == "scripted":
+        from skep.testkit.hosts.scripted import ScriptedLab
+
+        return ScriptedLab(folder, hosts=hosts)
     if level == "loopback":
         from skep.testkit.hosts.loopback import LoopbackLab
 
@@ -52,7 +56,8 @@ def host_lab(level: str, folder: Path, *, hosts: int = 3) -> Any:
 
         return ContainerLab(folder, hosts=hosts, cache=IMAGE_CACHE)
     raise InvalidInput(
-        f"no lab makes hosts at the level {level}: take loopback, netns or container", level=level
+        f"no lab of the kit makes hosts at the level {level}: see tests/hosts for your own machines",
+        level=level,
     )
 
 

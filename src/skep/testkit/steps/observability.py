@@ -87,6 +87,18 @@ def log_tells_state(world: World, pool_id: str, state: str) -> None:
     assert found[-1] == state, found
 
 
+@then(parsers.parse('the log should tell the replicas of pool "{pool_id}" as "{states}" at last'))
+def log_tells_replicas(world: World, pool_id: str, states: str) -> None:
+    """Hold the last states of each replica, with none between them: a replica that is gone cannot be asked any more."""
+    wanted = states.split(", ")
+    found: dict[str, list[str]] = {}
+    for each in _logged(world, pool_id):
+        if each["kind"] == "replica" and "transition" in each:
+            found.setdefault(each["replica_id"], []).append(each["state"])
+    assert found, f"the log tells of no replica of {pool_id}"
+    assert all(seen[-len(wanted) :] == wanted for seen in found.values()), found
+
+
 @then(parsers.parse('the events of pool "{pool_id}" should have ids that grow by one'))
 def events_grow(world: World, pool_id: str) -> None:
     """Hold that an event stream can be resumed: no id is missing."""

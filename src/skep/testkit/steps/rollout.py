@@ -3,8 +3,8 @@
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_bdd import given, parsers, then, when
@@ -13,26 +13,15 @@ from skep.spec.host import GitInstall, Install, ReleaseInstall, WorkerDecl
 from skep.testkit.fleet.hub import FakeHub
 from skep.testkit.hosts.loopback import LoopbackLab
 from skep.testkit.hosts.scripted import ScriptedLab
-from skep.testkit.portal import Portal
 from skep.testkit.rollout import assert_hive_installed
 from skep.testkit.sources import make_repository
-from skep.testkit.steps.rollout_world import FULL, MAKERS, Rollout
+from skep.testkit.steps.rollout_world import FULL, Rollout
 
 
 @pytest.fixture
-def rollout(request: pytest.FixtureRequest, portal: Portal, tmp_path: Path) -> Iterator[Rollout]:
-    """Hosts at the level that the run asks for, loopback by default; `@level.scripted` alone is loopback's little sister."""
-    level = request.config.getoption("--skep-level", default="") or "loopback"
-    if level not in MAKERS:
-        pytest.skip(
-            f"rollout's scenarios have no hosts at the level {level}: see tests/hosts for your own machines"
-        )
-    lab = MAKERS[level](tmp_path / "hosts")
-    portal.call(lab.__aenter__())
-    try:
-        yield Rollout(lab, tmp_path)
-    finally:
-        portal.call(lab.__aexit__(None, None, None))
+def rollout(hosts: Any, tmp_path: Path) -> Rollout:
+    """Hosts at the level that the run asks for, and what is declared for them."""
+    return Rollout(hosts, tmp_path)
 
 
 @given(parsers.parse("{count:d} fresh host(s)"))

@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ import pytest
 from skep.rollout.plan import Options
 from skep.rollout.report import HostReport, SyncReport
 from skep.spec.host import HiveHost, Install, LocalInstall, WorkerDecl
-from skep.testkit.hosts.container import IMAGE_CACHE, ContainerLab
 from skep.testkit.hosts.loopback import LoopbackLab
-from skep.testkit.hosts.netns import NetnsLab
-from skep.testkit.hosts.scripted import ScriptedHost, ScriptedLab
+from skep.testkit.hosts.scripted import ScriptedHost
 from skep.testkit.rollout import RolloutHarness
 
 PROGRAM = """#!/bin/sh
@@ -27,12 +24,6 @@ case "$1" in
 esac
 """
 FULL = "#!/bin/sh\necho Filesystem\necho '/dev/vda 9 9 100 99% /'\n"
-MAKERS: dict[str, Callable[[Path], Any]] = {
-    "scripted": lambda folder: ScriptedLab(folder, hosts=3),
-    "loopback": lambda folder: LoopbackLab(folder, hosts=3),
-    "netns": lambda folder: NetnsLab(folder, hosts=3),
-    "container": lambda folder: ContainerLab(folder, hosts=3, cache=IMAGE_CACHE),
-}
 
 
 class Rollout:

@@ -38,6 +38,11 @@ def events(*kept: int) -> Change:
     return change
 
 
+def replica_state(state: str) -> Change:
+    """What the first of the replica's events led to."""
+    return lambda scene: scene.events[1]["facts"].update(state=state)
+
+
 def verdicts(**facts: Any) -> Change:
     def change(scene: Any) -> None:
         for each in scene.verdicts:
@@ -116,7 +121,7 @@ ROLE = '{"choices":[{"delta":{"role":"assistant"}}]}'
 TEXT = '{"choices":[{"delta":{"content":"hi"}}]}'
 END = '{"choices":[{"delta":{},"finish_reason":"stop"}]}'
 ERROR = {"error": {"code": "bad", "message": "no", "retryable": False, "type": "t", "param": None}}
-VICTIM_GONE = "its pid is not the new one's"
+REPLICA = '{"event":"pool_event","pool_id":"pool-0","kind":"replica","transition":"t","replica_id":"r0","state":"STATE"}\n'
 
 
 @dataclass
@@ -195,7 +200,7 @@ CLAIMS = [
            metrics('skep_storm_total{pool_id="pool-0"} 0'), metrics()),
           lambda scene: (verdicts(is_storm=True, breaker="open")(scene), replica(state="held", breaker="open")(scene),
                          metrics('skep_storm_total{pool_id="pool-0"} 1')(scene))),
-    Claim('pool "pool-0" should try again at once', (events(0, 4),)),
+    Claim('pool "pool-0" should try again at once', (events(0, 4), replica_state("held")), replica_state("starting")),
     Claim('the worker of pool "pool-0" should be forgiven',
           (replica(restart_count=2), replica(pid=1), replica(state="suspect"), events(0, 4)),
           lambda scene: (scene.world.seen["victim"].update(pid=scene.me, restart_count=1), scene.events[1]["facts"].update(event="probe_answered"))),
@@ -231,6 +236,9 @@ CLAIMS = [
           (logged(""), logged('{"event":"pool_event","pool_id":"pool-0"}\n'), logged('{"event":"other","pool_id":"pool-0"}\n'))),
     Claim('the log should tell pool "pool-0" as "ready" at last',
           (logged(""), logged('{"event":"pool_event","pool_id":"pool-0","kind":"pool","transition":"drain","state":"offline"}\n'))),
+    Claim('the log should tell the replicas of pool "pool-0" as "stopped" at last',
+          (logged(""), logged(REPLICA.replace("STATE", "failed")), logged(REPLICA.replace("STATE", "stopped") + REPLICA.replace("STATE", "failed"))),
+          logged(REPLICA.replace("STATE", "stopped"))),
     Claim('the events of pool "pool-0" should have ids that grow by one', (events(), events(0, 2))),
     # gateway
     Claim('the gateway should list the model "m"', (answer("/v1/models", 200, {"data": []}), answer("/v1/models", 503, {"data": []}))),

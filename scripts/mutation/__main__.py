@@ -19,7 +19,7 @@ from mutants import TARGETS, Mutant, mutants_of
 from report import write_report
 from results import Results
 
-from features import find_reach, try_features
+from features import SCENARIOS_MAX, find_reach, try_features
 from unit import try_units
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,10 @@ def main() -> None:
     parser.add_argument(
         "--scenarios", default="", help="For reach: a -k expression, to look again at these alone."
     )
+    parser.add_argument(
+        "--most", type=int, default=SCENARIOS_MAX, help="Scenarios that a mutant meets at most."
+    )
+    parser.add_argument("--again", action="store_true", help="For features: what has survived as well.")
     parser.add_argument("--budget-s", type=float, default=24 * 3600)
     parser.add_argument("--out", type=Path, default=Path(".mutation"))
     options = parser.parse_args()
@@ -51,7 +55,14 @@ def main() -> None:
         case "reach":
             find_reach(out, options.scenarios)
         case "features":
-            try_features(mutants, Results(out / "features.jsonl"), out, deadline_s=deadline_s)
+            try_features(
+                mutants,
+                Results(out / "features.jsonl"),
+                out,
+                deadline_s=deadline_s,
+                most=options.most,
+                again=options.again,
+            )
         case "report":
             sys.exit(write_report(ROOT, out, mutants))
 

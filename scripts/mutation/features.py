@@ -71,26 +71,31 @@ def scenarios_by_reach(out: Path) -> dict[str, list[str]]:
     return {what: sorted(names, key=durations.__getitem__) for what, names in found.items()}
 
 
-def sample(scenarios: Sequence[str]) -> list[str]:
+def sample(scenarios: Sequence[str], most: int = SCENARIOS_MAX) -> list[str]:
     """Choose: the fastest of each feature, then the fastest of the rest."""
     first: dict[str, str] = {}
     for each in scenarios:
         first.setdefault(each.partition("::")[0], each)
-    chosen = list(first.values())[:SCENARIOS_MAX]
-    return chosen + [each for each in scenarios if each not in chosen][: SCENARIOS_MAX - len(chosen)]
+    chosen = list(first.values())[:most]
+    return chosen + [each for each in scenarios if each not in chosen][: most - len(chosen)]
 
 
-def try_features(mutants: Sequence[Mutant], results: Results, out: Path, *, deadline_s: float) -> None:
-    """Run the scenarios of each mutant until one fails that passes without a mutant."""
+def try_features(
+    mutants: Sequence[Mutant], results: Results, out: Path, *, deadline_s: float, most: int, again: bool
+) -> None:
+    """Run the scenarios of each mutant until one fails that passes without a mutant; `again` for what has survived."""
     warm_up()
     reach = scenarios_by_reach(out)
     control = Control(out)
     for mutant in sorted(mutants, key=lambda each: "stays" in each.word):  # What is gone first: it says most.
         chosen = [
-            each for each in sample(reach.get(mutant.reached_by, ())) if not control.is_known_unsteady(each)
+            each
+            for each in sample(reach.get(mutant.reached_by, ()), most)
+            if not control.is_known_unsteady(each)
         ]
         known = results.found.get(mutant.key, {}).get("verdict")
-        if known and (known != "unreached" or not chosen):
+        is_open = known in {None, "unreached"} or (again and known == "survived")
+        if not is_open or (known and not chosen):
             continue
         if time.monotonic() > deadline_s:
             return

@@ -60,7 +60,7 @@ def _table(mutants: Sequence[Mutant], unit: dict[str, Any], features: dict[str, 
 
 def _survivors(alive: Iterable[Mutant], reasons: dict[str, str]) -> str:
     rows = [
-        f"| `{each.module}`: `{_cell(each.text)}` | {_cell(each.word)} | {reasons.get(each.key, NONE)} |"
+        f"| `{each.module}`: `{_cell(each.text)}` | {_cell(each.word)} | {reasons.get(each.key) or reasons.get(each.module, NONE)} |"
         for each in alive
     ]
     return (

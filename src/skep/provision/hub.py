@@ -40,8 +40,7 @@ def _fetch(
     ref: ModelRef, cache: Path, may_download: bool, on_progress: OnProgress, gone: threading.Event
 ) -> Path:
     """Blocking. The token comes from the environment."""
-    from huggingface_hub import close_session, hf_hub_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import close_session
 
     wanted: Mapping[str, Any] = {
         "repo_id": ref.repo,
@@ -50,6 +49,19 @@ def _fetch(
         "cache_dir": cache,
         "endpoint": os.environ.get("HF_ENDPOINT"),
     }
+    try:
+        return _here(ref, wanted, may_download) or _download(
+            ref, wanted, _bar(ref, cache, on_progress, gone), on_progress
+        )
+    finally:
+        close_session()  # The hub's client would keep its connections for the life of the process.
+
+
+def _here(ref: ModelRef, wanted: Mapping[str, Any], may_download: bool) -> Path | None:
+    """Return the file that was fetched before, or None when it may be fetched. Raises: StepForbidden, HubFailed."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     try:
         return Path(hf_hub_download(**wanted, local_files_only=True))
     except HFValidationError as error:
@@ -60,14 +72,10 @@ def _fetch(
                 f"{ref.text} is not here, and [provisioning] allow does not list 'download'",
                 permission="download",
             ) from None
-    on_progress(Progress(step="download", detail=ref.text))
-    try:
-        return _download(ref, wanted, _bar(ref, cache, on_progress, gone))
-    finally:
-        close_session()  # The hub's client would keep its connections for the life of the process.
+    return None
 
 
-def _download(ref: ModelRef, wanted: Mapping[str, Any], bar: type) -> Path:
+def _download(ref: ModelRef, wanted: Mapping[str, Any], bar: type, on_progress: OnProgress) -> Path:
     """The one place where the hub's exceptions become ours."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
@@ -79,6 +87,7 @@ def _download(ref: ModelRef, wanted: Mapping[str, Any], bar: type) -> Path:
     )
 
     again = "run it again to resume"
+    on_progress(Progress(step="download", detail=ref.text))
     try:
         with writing(wanted["cache_dir"]):
             try:

@@ -107,6 +107,7 @@ async def test_a_name_that_no_hub_takes_is_told(hub: SlowHub, tmp_path: Path) ->
         await ensure_model(parse_ref("hf:a--b/..c/model.gguf"), root=tmp_path)
 
 
+@pytest.mark.slow  # huggingface_hub tries five times, with pauses of its own.
 async def test_a_hub_that_is_away_is_told_with_what_to_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(HubFailed, match="resume"):

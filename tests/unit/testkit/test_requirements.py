@@ -24,3 +24,11 @@ def test_the_seed_scenario_stands_word_for_word() -> None:
     And the handoff file should exist
 """
     assert seed in (FEATURES / "preload.feature").read_text()
+
+
+def test_every_survivor_of_the_mutation_run_has_its_reason() -> None:
+    page = (ROOT / "docs" / "mutation.md").read_text()
+    assert "## Survivors of the unit tests" in page
+    assert "none yet" not in page, (
+        "explain it in scripts/mutation/reasons.toml, or write a test that kills it"
+    )

@@ -155,7 +155,7 @@ class _Server(asyncssh.SSHServer):
         self._connection = conn
         self._connections.add(conn)
 
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's signature
+    def begin_auth(self, _username: str) -> bool:
         """Refuse every key where the test wants that."""
         if self._connection is not None and not self._host.is_welcome:
             self._connection.set_authorized_keys(asyncssh.import_authorized_keys(""))

@@ -4,6 +4,7 @@ import stat
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from skep.rollout.plan import Options
@@ -124,3 +125,37 @@ async def test_a_cut_connection_fails_the_host_and_the_next_run_finishes(
     victim.on_command = lambda _: None
     again = await sync(lab, tmp_path, declared(lab, program()))
     assert again.is_success
+
+
+async def test_a_new_host_is_accepted_by_the_name_and_port_that_the_users_configuration_leads_to(
+    lab, program, tmp_path: Path
+) -> None:
+    lab.known_hosts.unlink()
+    (tmp_path / "config").write_text(
+        f"Host gpu\n  HostName 127.0.0.1\n  Port {lab.hosts[0].port}\n  User lab\n"
+    )
+    host = HiveHost(alias="a", hostname="gpu", install=program(), auto_start=False)
+
+    async def report(*, accept_new: bool) -> SyncReport:
+        ssh = SshConnector(
+            known_hosts=lab.known_hosts,
+            identities=(lab.identity,),
+            agent=False,
+            config=tmp_path / "config",
+            accept_new=accept_new,
+        )
+        return await Sync(ssh, Settings(base=tmp_path, cache=tmp_path / "cache")).run([host])
+
+    assert (await report(accept_new=False)).hives[0].error_code == "host_key_refused"
+    assert (await report(accept_new=True)).hives[0].status is HostOutcome.INSTALLED
+    assert lab.known_hosts.read_text().startswith(f"[127.0.0.1]:{lab.hosts[0].port} ")
+    assert (await report(accept_new=False)).hives[0].status is HostOutcome.ALREADY
+    other = (
+        lab.known_hosts.read_text().split(" ", 1)[0]
+        + " "
+        + asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    )
+    lab.known_hosts.write_text(other)
+    assert (await report(accept_new=True)).hives[0].error_code == "host_key_refused", (
+        "a changed key is refused"
+    )

@@ -1,6 +1,7 @@
 """The hive as a service on a host: systemd's user manager where there is one, else a small supervisor in sh.
 
-A pid alone says nothing, for pids are used again: the pid file holds the process's start time too.
+A pid alone says nothing, for pids are used again: the pid file holds the process's start time too. One that was killed and
+that nobody has reaped yet still has both, and serves nothing.
 """
 
 from typing import Final
@@ -12,6 +13,7 @@ SHELL_FUNCTIONS: Final = f"""born() {{
   if [ -r "/proc/$1/stat" ]; then
     read -r b < "/proc/$1/stat" 2>/dev/null
     set -- ${{b##*) }}
+    case ${{1-}} in Z|X) return;; esac
     [ $# -lt 20 ] || {{ shift 19; echo "$1"; }}
   else ps -o lstart= -p "$1" 2>/dev/null | tr ' ' _; fi
 }}
@@ -38,7 +40,7 @@ if supervised; then
   while supervised && [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); done
   if supervised; then kill -KILL "-$p" 2>/dev/null || true; fi
 fi
-rm -f {layout.SERVICE_PID}
+rm -f {layout.SERVICE_PID} {layout.DRAINED}.new
 """
 
 # After the gate: the one that answers must be the one that was started, and not another program on the port.

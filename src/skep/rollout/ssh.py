@@ -15,7 +15,7 @@ from skep.errors.rollout import (
     LoginRefused,
     StepLimitExceeded,
 )
-from skep.rollout.knownhosts import KnownHosts, known_name
+from skep.rollout.knownhosts import SSH_PORT, KnownHosts, known_name
 from skep.rollout.sshlib import asyncssh
 from skep.rollout.transport import OUTPUT_BYTES_MAX, OnLine, Result
 from skep.spec.host import HiveHost
@@ -208,7 +208,6 @@ class SshConnector:
     def _options(self, host: HiveHost) -> dict[str, Any]:
         identity = (Path(host.identity_file).expanduser(),) if host.identity_file else self._identities
         options: dict[str, Any] = {
-            "port": host.ssh_port,
             "known_hosts": self._known.read(),
             "config": [str(self._config)] if self._config and self._config.exists() else None,
             "connect_timeout": self._connect_s,
@@ -221,6 +220,8 @@ class SshConnector:
             options["agent_path"] = None
         if not self._chooses_ciphers():
             options["encryption_algs"] = QUICK_CIPHERS
+        if host.ssh_port != SSH_PORT:  # Else the Port of ~/.ssh/config holds.
+            options["port"] = host.ssh_port
         if host.ssh_user:
             options["username"] = host.ssh_user
         if identity:

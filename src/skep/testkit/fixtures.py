@@ -138,9 +138,15 @@ def faults(seed: int, portal: Any) -> Iterator[Faults]:
 
 
 @pytest.fixture
-def hosts(request: pytest.FixtureRequest, portal: Any, tmp_path: Path) -> Iterator[Any]:
-    """Three hosts with SSH servers, at the level that the run asks for: loopback by default."""
-    level = request.config.getoption("skep_level") or DEFAULT_LEVEL
+def hosts_level(request: pytest.FixtureRequest) -> str:
+    """The level of `hosts`: what the run asks for, loopback by default. A module may fix its own by this name."""
+    return str(request.config.getoption("skep_level") or DEFAULT_LEVEL)
+
+
+@pytest.fixture
+def hosts(request: pytest.FixtureRequest, hosts_level: str, portal: Any, tmp_path: Path) -> Iterator[Any]:
+    """Three hosts that rollout can reach, at the level of `hosts_level`."""
+    level = hosts_level
     if reason := missing(level) if level in CAPABILITIES else "":
         pytest.skip(reason)
     if recording := request.node.stash.get(RECORDING, None):

@@ -22,6 +22,7 @@ from skep.spec.host import HiveHost, Install
 
 LAB_VARIABLE = "SKEP_LAB"
 KILL_S_MAX = 5.0
+CRASH_ROUNDS_MAX = 50
 BLOCK_BYTES = 64 * 1024
 
 
@@ -223,10 +224,17 @@ class LoopbackLab:
         return found
 
     def crash(self) -> None:
-        """Kill every process of every host at once, as a power cut would; files stay as they are."""
-        for pid in self.survivors():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill every process of every host at once, as a power cut would; files stay as they are.
+
+        Looked for again until there is none: one that was just forked may not have been seen.
+        """
+        for _ in range(CRASH_ROUNDS_MAX):
+            pids = self.survivors()
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not pids:
+                return
 
     async def until_quiet(self) -> None:
         """Wait until nothing that the lab's commands started runs any more. Raises: TimeoutError."""

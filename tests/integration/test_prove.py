@@ -198,3 +198,15 @@ def test_steps_are_listed_with_their_uses(suite) -> None:
     assert found["I add {n:d}"]["uses"] == 3
     assert found["I add {n:d}"]["example"] == "I add 4"
     assert "somebody waits" in skep(suite, "steps", "--search", "waits").stdout
+
+
+def test_a_run_in_which_all_was_skipped_proves_nothing(suite) -> None:
+    feature = suite / "features" / "sums.feature"
+    feature.write_text(FEATURE.replace("Feature: Sums", "@level.netns\nFeature: Sums"))
+    done = skep(suite, "prove", "--run-id", "skips", "--tags", "AB-SUM-1001", "--level", "loopback")
+    assert done.returncode == 1, done.stdout
+    assert "proof bundle (failed)" in done.stdout
+    view = shown(suite, "skips")
+    assert [each["status"] for each in view["scenarios"]] == ["skipped"]
+    attestation = json.loads((suite / ".proof_bundle" / "bdd" / "skips" / "attestation.json").read_text())
+    assert attestation["predicate"]["result"] == "FAILED"

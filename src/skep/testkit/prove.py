@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from skep.errors import InvalidConfig
+from skep.errors.proof import InvalidRunId
 from skep.proof.diff import disagreements
-from skep.proof.identity import new_run_id
+from skep.proof.identity import check_run_id, new_run_id
 from skep.proof.reading import read_bundle
 from skep.proof.records import Kind
 from skep.testkit.levels import LEVELS
@@ -91,7 +93,7 @@ def _die_with_parent() -> None:
 
 
 def resolved(options: ProveOptions, environment: Mapping[str, str] | None = None) -> ProveOptions:
-    """Fill in what the flags left open. Raises: InvalidConfig when there are no features."""
+    """Fill in what the flags left open. Raises: InvalidConfig for what no run can be made of."""
     env = os.environ if environment is None else environment
     if options.replay:
         options = _replaying(options)
@@ -99,13 +101,35 @@ def resolved(options: ProveOptions, environment: Mapping[str, str] | None = None
         _check("--level", level, LEVELS)
     _check("--backend", options.backend, BACKENDS)
     _check("--devices", options.devices, DEVICES)
+    _check_tags(options.tags)
+    for path in options.paths:
+        if not Path(path.partition("::")[0]).exists():
+            raise InvalidConfig(
+                f"{path} does not exist: name a folder of features, or a test file that binds them"
+            )
+    run_id = options.run_id or next((env[name] for name in _RUN_ID_NAMES if env.get(name)), "")
+    try:
+        run_id = run_id and check_run_id(run_id)
+    except InvalidRunId as error:
+        raise InvalidConfig(f"--run-id: {error}") from error
     feature = options.feature or next((env[name] for name in _FEATURE_NAMES if env.get(name)), "")
     return replace(
         options,
         paths=options.paths or (_default_folder(),),
         feature=feature,
-        run_id=options.run_id or next((env[name] for name in _RUN_ID_NAMES if env.get(name)), ""),
+        run_id=run_id,
     )
+
+
+def _check_tags(tags: str) -> None:
+    from _pytest.mark.expression import Expression
+
+    try:
+        Expression.compile(tags.replace("@", ""))
+    except SyntaxError as error:
+        raise InvalidConfig(
+            f"--tags {tags} is no expression of tags: {error}; write for example '@a and not @b'"
+        ) from error
 
 
 def _check(option: str, value: str, known: Sequence[str]) -> None:
@@ -116,6 +140,8 @@ def _check(option: str, value: str, known: Sequence[str]) -> None:
 def arguments(options: ProveOptions) -> list[str]:
     """Return pytest's command line for these options."""
     found = ["-p", "skep.testkit.plugin", "--skep-bdd", "--skep-ledger", "--skep-command", options.command]
+    if find_spec("pytest_asyncio"):  # It warns where a suite does not say it.
+        found += ["-o", "asyncio_default_fixture_loop_scope=function"]
     named = {
         "--skep-feature": options.feature,
         "--skep-tags": options.tags.replace("@", ""),  # pytest reads `@name` as a file of arguments.

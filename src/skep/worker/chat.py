@@ -23,7 +23,7 @@ from skep.worker.chunks import (
 from skep.worker.reader import AnswerReader
 from skep.worker.reasoning import ReasoningSplitter, Split
 from skep.worker.request import Request
-from skep.worker.sampling import grammar_of, params_of
+from skep.worker.sampling import constraint_of, params_of
 from skep.worker.service import Service
 
 KIND_CHUNK, KIND_WHOLE = "chat.completion.chunk", "chat.completion"
@@ -163,12 +163,7 @@ def _constraint(body: ChatRequest) -> Constraint | None:
     if body.tools and (body.tool_choice == "required" or isinstance(body.tool_choice, NamedToolChoice)):
         schema = forced_schema(body.tools, body.tool_choice)
         return Constraint(kind="json_schema", text=encode_json(schema).decode())
-    wanted = body.response_format
-    if wanted is not None and wanted.type == "json_object":
-        return Constraint(kind="json_object")
-    if wanted is not None and wanted.json_schema is not None:
-        return Constraint(kind="json_schema", text=encode_json(wanted.json_schema.schema).decode())
-    return grammar_of(body)
+    return constraint_of(body)
 
 
 async def _prompt(service: Service, body: ChatRequest) -> tuple[int, ...]:

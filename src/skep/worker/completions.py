@@ -16,7 +16,7 @@ from skep.worker.chunks import (
     tokens_of,
 )
 from skep.worker.request import Request
-from skep.worker.sampling import grammar_of, params_of
+from skep.worker.sampling import constraint_of, params_of
 from skep.worker.service import Service
 
 KIND = "text_completion"
@@ -74,7 +74,7 @@ async def _generations(
             sampling=params_of(body, choice=index % count),
             stop=body.stops,
             logprobs=body.logprobs,
-            constraint=grammar_of(body),
+            constraint=constraint_of(body),
             deadline_s=service.options.timeout_s,
             ignore_end=bool(body.ignore_eos),
             client=client,

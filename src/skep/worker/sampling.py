@@ -3,6 +3,7 @@
 from skep.runtime.request import Constraint
 from skep.runtime.sampling import SEED_MAX, SamplingParams
 from skep.wire.openai.sampling import SamplingFields
+from skep.worker.chunks import encode_json
 
 
 def params_of(fields: SamplingFields, *, choice: int = 0) -> SamplingParams:
@@ -20,6 +21,11 @@ def params_of(fields: SamplingFields, *, choice: int = 0) -> SamplingParams:
     )
 
 
-def grammar_of(fields: SamplingFields) -> Constraint | None:
-    """Return the constraint of llama-server's `grammar` field, a GBNF text."""
+def constraint_of(fields: SamplingFields) -> Constraint | None:
+    """Return what the answer must match: the response format, or the GBNF text of llama-server's `grammar` field."""
+    wanted = fields.response_format
+    if wanted is not None and wanted.type == "json_object":
+        return Constraint(kind="json_object")
+    if wanted is not None and wanted.type == "json_schema" and wanted.json_schema is not None:
+        return Constraint(kind="json_schema", text=encode_json(wanted.json_schema.schema).decode())
     return Constraint(kind="gbnf", text=fields.grammar) if fields.grammar else None

@@ -62,7 +62,8 @@ async def test_a_worker_is_on_the_devices_of_its_mask_and_on_no_other():
         await collect_sse_events(await worker.execute(make_request(max_tokens=4)))
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(COUNT)]
         users = [{one.pid for one in pynvml.nvmlDeviceGetComputeRunningProcesses(each)} for each in handles]
-        assert all(worker.pid not in pids for pids in users[1:])
+        assert worker.pid in users[0]
+        assert [index for index, pids in enumerate(users) if worker.pid in pids] == [0]
 
 
 async def test_some_layers_on_the_device_take_less_of_it_and_say_the_same():

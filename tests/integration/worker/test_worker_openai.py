@@ -89,6 +89,10 @@ async def test_json_object_and_schema_are_kept(worker, open_client):
     form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, "strict": True}}
     strict = await chat(client, response_format=form, max_tokens=200)
     assert json.loads(strict.choices[0].message.content) == {"n": 3}
+    plain = await client.completions.create(
+        model="m", prompt="the sky", max_tokens=200, extra_body={"response_format": form}
+    )
+    assert json.loads(plain.choices[0].text) == {"n": 3}
 
 
 async def test_a_forced_tool_is_called(worker, open_client):

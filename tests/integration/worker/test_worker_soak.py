@@ -1,7 +1,6 @@
 """Minutes of abuse: stalled readers, random cancels, many starts. What was taken is given back."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import os
@@ -11,6 +10,7 @@ import socket
 import statistics
 from pathlib import Path
 
+import psutil
 import pytest
 
 from skep.errors.harness import WorkerHttpFailed, WorkerSpawnFailed
@@ -168,15 +168,18 @@ async def test_ten_thousand_random_cancels_leave_slots_and_memory_as_they_were(s
 
 
 async def test_a_hundred_starts_and_a_hundred_failed_ones_leave_nothing():
+    me = psutil.Process()
+
     def held():
-        return len(list(Path("/proc/self/fd").iterdir()))
+        return me.num_fds(), me.num_threads(), len(me.children(recursive=True))
 
     async with await WorkerHarness.start("fake:a"):
         pass
-    before = held()
+    before, rss = held(), me.memory_info().rss
     for _ in range(100):
         async with await WorkerHarness.start("fake:a", ready_s=60) as worker:
             await worker.health()
-        with contextlib.suppress(WorkerSpawnFailed):
+        with pytest.raises(WorkerSpawnFailed):
             await WorkerHarness.start("fake:a?fail_load=insufficient_memory", ready_s=60)
-    assert held() <= before + 1
+    assert all(now <= was + 1 for now, was in zip(held(), before, strict=True))
+    assert me.memory_info().rss <= rss + 32 * MIB

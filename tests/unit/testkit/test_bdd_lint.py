@@ -92,6 +92,45 @@ Feature: Boxes
         "conftest.py:11",
         steps=STEPS + THEN.replace("assert len(box) == count", "len(box) == count"),
     ),
+    "a Then whose helper in another module only returns": Case(
+        "hollow-then",
+        "conftest.py:12",
+        steps="\n    import helpers"
+        + STEPS
+        + THEN.replace("assert len(box) == count", "helpers.assert_count(box, 5)"),
+        files={"helpers.py": "def assert_count(box, count):\n    return len(box) == count\n"},
+        ini="[pytest]\npythonpath = .\n",
+    ),
+    "a Then whose assertion is suppressed": Case(
+        "hollow-then",
+        "conftest.py:12",
+        steps="\n    import contextlib"
+        + STEPS
+        + THEN.replace(
+            "assert len(box) == count",
+            "with contextlib.suppress(AssertionError): assert len(box) == count + 1",
+        ),
+    ),
+    "a Then that catches its own assertion": Case(
+        "hollow-then",
+        "conftest.py:11",
+        steps=STEPS
+        + THEN.replace(
+            "assert len(box) == count",
+            "try: assert len(box) == count + 1\n        except AssertionError: pass",
+        ),
+    ),
+    "a Then that asserts the opposite of a constant": Case(
+        "hollow-then",
+        "conftest.py:11",
+        steps=STEPS + THEN.replace("assert len(box) == count", "assert not False"),
+    ),
+    "a Then that asserts a list with its comparison inside": Case(
+        "hollow-then",
+        "conftest.py:11",
+        steps=STEPS + THEN.replace("assert len(box) == count", "assert [len(box) == count + 1]"),
+        ini="[pytest]\nfilterwarnings = ignore\n",
+    ),
     "a Then that asserts a constant": Case(
         "hollow-then",
         "conftest.py:11",

@@ -1,5 +1,7 @@
 """Levels, devices and backends: what runs where, what is skipped and why, and where levels disagree."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -41,6 +43,19 @@ def test_a_level_that_no_lab_makes_says_which_ones_do(tmp_path) -> None:
 def test_an_option_that_is_not_known_is_refused(tmp_path, wrong) -> None:
     with pytest.raises(InvalidConfig, match="is not known: take"):
         resolved(ProveOptions(paths=(str(tmp_path),), **wrong), {})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"tags": "and and"}, "--tags and and is no expression of tags"),
+        ({"run_id": "../x"}, "--run-id: run id '../x' cannot name a folder"),
+        ({"paths": ("nowhere",)}, "nowhere does not exist"),
+    ],
+)
+def test_what_no_run_can_be_made_of_is_refused_before_a_bundle_is_made(tmp_path, wrong, says) -> None:
+    with pytest.raises(InvalidConfig, match=re.escape(says)):
+        resolved(ProveOptions(**({"paths": (str(tmp_path),)} | wrong)), {})
 
 
 @pytest.fixture

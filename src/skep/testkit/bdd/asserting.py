@@ -19,6 +19,7 @@ from typing import Any
 
 _NAME = re.compile(r"_*(assert|expect)([_A-Z].*|$)")
 _PYTEST = {"raises", "fail", "warns"}
+_CATCH_ASSERTIONS = {"AssertionError", "Exception", "BaseException"}
 _DEPTH_MAX = 5
 
 Position = tuple[int, int, int, int]
@@ -30,9 +31,11 @@ def assertions_in(function: Callable[..., Any], depth: int = 0) -> tuple[Positio
     tree = _tree(function)
     if tree is None:
         return ()
+    swallowed = _swallowed(tree)
     return tuple(
         (node.lineno, node.end_lineno or node.lineno, node.col_offset, node.end_col_offset or 0)
         for node in ast.walk(tree)
+        if node not in swallowed
         if (isinstance(node, ast.Assert) and not _is_constant(node.test))
         or (isinstance(node, ast.Call) and _asserts_by_name(node, function, depth))
     )
@@ -120,8 +123,18 @@ def _tree(function: Callable[..., Any]) -> ast.AST | None:
 
 
 def _is_constant(test: ast.expr) -> bool:
-    """Whether an assertion cannot fail: a literal, or the tuple that somebody meant as test and message."""
-    return isinstance(test, ast.Constant) or (isinstance(test, ast.Tuple) and bool(test.elts))
+    """Whether an assertion always ends alike: literals, or a display with something in it, which is always true."""
+    match test:
+        case ast.Constant() | ast.JoinedStr() | ast.Lambda():
+            return True
+        case ast.Tuple(elts=inside) | ast.List(elts=inside) | ast.Set(elts=inside) | ast.Dict(keys=inside):
+            return bool(inside) or isinstance(test, ast.Tuple)
+        case ast.UnaryOp(operand=inside):
+            return _is_constant(inside)
+        case ast.BoolOp(values=inside):
+            return all(_is_constant(each) for each in inside)
+        case _:
+            return False
 
 
 def _asserts_by_name(call: ast.Call, function: Callable[..., Any], depth: int) -> bool:
@@ -130,11 +143,60 @@ def _asserts_by_name(call: ast.Call, function: Callable[..., Any], depth: int) -
         return isinstance(call.func.value, ast.Name) and call.func.value.id == "pytest"
     if not _NAME.match(name):
         return False
-    helper = getattr(function, "__globals__", {}).get(name) if isinstance(call.func, ast.Name) else None
+    helper = _helper(call.func, getattr(function, "__globals__", {}))
     if not inspect.isfunction(helper) or depth >= _DEPTH_MAX:
         return True
     tree = _tree(helper)
     return tree is None or bool(assertions_in(helper, depth + 1)) or _raises(tree)
+
+
+def _helper(called: ast.expr, names: dict[str, Any]) -> Any:
+    """Find what is called by a global's name, or by that of a module's or class's attribute."""
+    match called:
+        case ast.Name(id=name):
+            return names.get(name)
+        case ast.Attribute(value=owner, attr=name):
+            found = _helper(owner, names)
+            return getattr(found, name, None) if inspect.ismodule(found) or inspect.isclass(found) else None
+        case _:
+            return None
+
+
+def _swallowed(tree: ast.AST) -> set[ast.AST]:
+    """Return what stands where a failed assertion is caught: in `suppress`, or in a `try` that takes it."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.With(items=items, body=body) | ast.AsyncWith(items=items, body=body) if any(
+                _suppresses(each.context_expr) for each in items
+            ):
+                pass
+            case ast.Try(body=body, handlers=handlers) if any(_catches(each) for each in handlers):
+                pass
+            case _:
+                continue
+        found.update(inner for statement in body for inner in ast.walk(statement))
+    return found
+
+
+def _suppresses(context: ast.expr) -> bool:
+    return (
+        isinstance(context, ast.Call)
+        and _called(context.func) == "suppress"
+        and any(_called(each) in _CATCH_ASSERTIONS for each in context.args)
+    )
+
+
+def _catches(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler takes a failed assertion and lets nothing out again."""
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    takes = any(kind is None or _called(kind) in _CATCH_ASSERTIONS for kind in kinds)
+    return takes and not any(_raises(each) or _fails(each) for each in handler.body)
+
+
+def _fails(tree: ast.AST) -> bool:
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return any(_called(call.func) == "fail" for call in calls)
 
 
 def _raises(tree: ast.AST) -> bool:

@@ -80,6 +80,9 @@ class BddPlugin:
         if self.findings and session.config.option.collectonly:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.prover is not None:
+            if exitstatus == pytest.ExitCode.OK and not self.prover.bundle.counts.passed:
+                # Skips alone prove nothing, however green they look.
+                session.exitstatus = exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
             outcome = {0: Outcome.PASSED, 2: Outcome.INTERRUPTED}.get(int(exitstatus), Outcome.FAILED)
             self.prover.bundle.finish(outcome, note=_note(int(exitstatus)))
         elif self.journals is not None:
@@ -321,7 +324,7 @@ def _note(status: int) -> str:
     return {
         3: "pytest itself failed: see the terminal's output",
         4: "pytest was called wrongly: see the terminal's output",
-        5: "no scenario was collected: nothing is proved",
+        5: "no scenario was run: nothing is proved",
     }.get(status, "")
 
 

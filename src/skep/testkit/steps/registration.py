@@ -98,9 +98,11 @@ def no_token(world: World) -> None:
 
 @then(parsers.parse('pool "{pool_id}" should still be ready'))
 def still_ready(world: World, pool_id: str) -> None:
-    """Hold that a pool serves, with the processes that it had."""
-    now = world.until_ready(pool_id)["replicas"]
-    assert {each["pid"] for each in now} <= set(world.lab.worker_pids())
+    """Hold that a pool serves, with the very processes that it had when it became ready."""
+    now = {each["replica_id"]: each["pid"] for each in world.until_ready(pool_id)["replicas"]}
+    before = {name: each["pid"] for name, each in world.engines.items() if name in now}
+    assert now == before
+    assert set(now.values()) <= set(world.lab.worker_pids())
 
 
 @then(parsers.parse("the hive should be {registered} with the queen"))

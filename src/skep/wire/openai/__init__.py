@@ -4,9 +4,10 @@ Requests are read with `skep.wire.validate.parse`, which tells every violation a
 know. Fields that OpenAI has and we ignore on purpose (`user`, `metadata`, `store`, `service_tier`) are known.
 """
 
-from skep.wire.openai.chat import ChatMessage, ChatRequest, ResponseFormat, Tool, ToolCall, ToolChoice
+from skep.wire.openai.chat import ChatMessage, ChatRequest, Tool, ToolCall, ToolChoice
 from skep.wire.openai.completions import CompletionRequest
 from skep.wire.openai.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse
+from skep.wire.openai.response_format import ResponseFormat
 from skep.wire.openai.responses import (
     ChatChoice,
     ChatChunk,

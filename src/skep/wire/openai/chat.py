@@ -5,13 +5,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from skep.wire.openai.response_format import FunctionName
 from skep.wire.openai.sampling import ModelName, SamplingFields, TokenCount
 
 MESSAGES_MAX = 2048
 TOOLS_MAX = 128
 TOP_LOGPROBS_MAX = 20
-
-FunctionName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.\-]{1,64}$")]
 
 
 class TextPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,22 +86,6 @@ class NamedToolChoice(msgspec.Struct, frozen=True, kw_only=True):
 ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
 
 
-class JsonSchemaFormat(msgspec.Struct, frozen=True, kw_only=True):
-    """The schema that the answer must match."""
-
-    name: FunctionName
-    schema: dict[str, Any] = msgspec.field(default_factory=dict)
-    description: str | None = None
-    strict: bool | None = None
-
-
-class ResponseFormat(msgspec.Struct, frozen=True, kw_only=True):
-    """Text, any JSON object, or JSON by a schema."""
-
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchemaFormat | None = None
-
-
 class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     """The body of a chat completion."""
 
@@ -111,7 +94,6 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=TOP_LOGPROBS_MAX)] | None = None
-    response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Meta(max_length=TOOLS_MAX)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -123,12 +105,6 @@ class ChatRequest(SamplingFields, frozen=True, kw_only=True):
         found = self.shared_violations()
         if self.top_logprobs is not None and not self.logprobs:
             found["top_logprobs"] = "is only allowed when logprobs is true"
-        if self.response_format is not None:
-            wants_schema = self.response_format.type == "json_schema"
-            if wants_schema and self.response_format.json_schema is None:
-                found["response_format.json_schema"] = "is required for this type"
-            if self.grammar is not None and self.response_format.type != "text":
-                found["grammar"] = "excludes response_format"
         found.update(self._tool_violations())
         for index, message in enumerate(self.messages):
             if message.role == "tool" and not message.tool_call_id:

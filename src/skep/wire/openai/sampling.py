@@ -5,6 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from skep.wire.openai.response_format import ResponseFormat
+
 N_MAX = 16
 STOP_MAX = 4
 STOP_CHARS_MAX = 512
@@ -47,6 +49,7 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
     min_p: Share | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     ignore_eos: bool | None = None
+    response_format: ResponseFormat | None = None
     grammar: Annotated[str, Meta(min_length=1, max_length=100_000)] | None = None
     user: str | None = None
     metadata: Any = None
@@ -60,6 +63,11 @@ class SamplingFields(msgspec.Struct, frozen=True, kw_only=True):
             found["stream_options"] = "is only allowed when stream is true"
         if self.logit_bias is not None and len(self.logit_bias) > LOGIT_BIAS_KEYS_MAX:
             found["logit_bias"] = f"may name at most {LOGIT_BIAS_KEYS_MAX} tokens"
+        if self.response_format is not None and self.response_format.type != "text":
+            if self.response_format.type == "json_schema" and self.response_format.json_schema is None:
+                found["response_format.json_schema"] = "is required for this type"
+            if self.grammar is not None:
+                found["grammar"] = "excludes response_format"
         return found
 
     @property

@@ -59,6 +59,12 @@ def processes(*pids: int) -> Change:
     return lambda scene: scene.lab.pids.__setitem__(slice(None), pids)
 
 
+def another_process(scene: Any) -> None:
+    """The pool is ready as it was, by a worker that was started anew."""
+    scene.replica["pid"] += 1
+    scene.lab.pids.append(scene.replica["pid"])
+
+
 def logged(text: str) -> Change:
     return lambda scene: scene.world.hive.log.write_text(text)
 
@@ -223,7 +229,9 @@ CLAIMS = [
           (answer("/v2/pools", 200, []), answer("/v2/pools", 200, [{"pool_id": "pool-0", "node_id": "gpu-1", "state": "idle"}]))),
     Claim("the queen should not show a worker's token",
           (logged("tok-en"), answer("/v2/nodes", 200, {"nodes": ["tok-en"]}), no_handoff)),
-    Claim('pool "pool-0" should still be ready', (processes(1), pool(state="unready"), replica(state="crashed"))),
+    Claim('pool "pool-0" should still be ready',
+          (processes(1), pool(state="unready"), replica(state="crashed"), another_process, lambda scene: scene.world.engines.clear()),
+          lambda scene: scene.world.engines.update(r0=dict(scene.replica))),
     Claim("the hive should be registered with the queen", (answer("/v2/state", 200, {"registered": False}),)),
     # observability
     Claim('the metric "skep_x" of pool "pool-0" should become 1', (metrics('skep_x{pool_id="pool-0"} 2'), metrics('skep_x{pool_id="p"} 1'))),

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 import pytest
 
 KIT, SCHEMA = (os.environ.get(name, "") for name in ("SKEP_CUCUMBER_KIT", "SKEP_CUCUMBER_SCHEMA"))
@@ -143,7 +143,7 @@ def told(envelopes: list[dict[str, Any]], sample: str) -> list[tuple[str, list[t
 
 def test_every_envelope_is_valid_against_the_published_schema(ours) -> None:
     schema = json.loads(Path(SCHEMA).read_text())
-    validator = jsonschema.validators.validator_for(schema)(schema)
+    validator = jsonschema_rs.validator_for(schema)
     for envelope in ours:
         assert [str(error) for error in validator.iter_errors(envelope)] == []
     assert list(validator.iter_errors({"testRunStarted": {"timestamp": "now"}})), "the schema refuses nothing"

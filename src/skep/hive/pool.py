@@ -193,7 +193,8 @@ class Pool:
     def judge(self, replica: Replica, fact: Crash) -> Verdict:
         """Decide what becomes of a replica that is gone, and keep its history."""
         verdict = self.judging.judge(replica, fact)
-        if fact.reason is CrashReason.DEVICE_ERROR:
+        if fact.reason is CrashReason.DEVICE_ERROR and not replica.device_error:
+            # One that was blamed itself blames nobody: else two replicas take each other out for ever.
             self._blame_siblings(replica)
         return verdict
 

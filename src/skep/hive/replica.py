@@ -303,7 +303,6 @@ class Replica:
         """Ask the policy, wait as it says, and take the event that begins the next life."""
         self._again.clear()
         self.nudged.clear()
-        self.device_error = ""
         fact = Crash(
             reason=gone.reason,
             ready_s=gone.ready_s,
@@ -311,6 +310,7 @@ class Replica:
             jitter=self._node.rng.uniform(-1, 1),
         )
         self.verdict = self._keeper.judge(self, fact)
+        self.device_error = ""
         if self.verdict.action is Action.HOLD:
             self.advance(_E.BREAKER_OPEN, because=self.verdict.because)
         is_reset = await self._pause(self.verdict.delay_s)

@@ -278,7 +278,9 @@ async def test_a_model_that_is_elsewhere_is_brought_here_first(start_worker, fil
     worker = await start_worker(f"{address}/far.gguf#sha256={digest}", backend="fake", env=home)
     assert (await worker.health())["model"] == "far"
     with pytest.raises(WorkerSpawnFailed) as caught:
-        await WorkerHarness.start(f"{address}/far.gguf#sha256={'0' * 64}", backend="fake", env=home)
+        await WorkerHarness.start(
+            f"{address}/far.gguf#sha256={'0' * 64}", backend="fake", env=home, ready_s=60
+        )
     assert caught.value.cause == "checksum_mismatch"
 
 

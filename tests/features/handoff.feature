@@ -33,5 +33,6 @@ Feature: Handoff
     And a malformed handoff file
     And the hive is running
     Then the foreign process should live
+    And the malformed file should be counted and left as it was
     When I preload pool "pool-0" with model "llama-3.1-8b-instruct"
     Then pool "pool-0" should become "ready"

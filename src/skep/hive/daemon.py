@@ -119,6 +119,9 @@ async def _restore(node: Node, pools: Pools, store: DeclaredStore) -> Inheritanc
     declared = await store.all()
     configured = {one.id for one in node.settings.pools}
     inheritance = await recover(node.settings, node.handoffs, node.spawns, declared)
+    for outcome, left in (("malformed", inheritance.malformed), ("foreign", inheritance.foreign)):
+        for _ in left:
+            node.metrics.count(node.metrics.handoffs, outcome)
     for one in declared:
         if one.source is Source.CONFIG and one.spec.id not in configured:
             await store.remove(one.spec.id)

@@ -41,12 +41,14 @@ class HiveMetrics:
         self.backoff = self._gauge("skep_backoff_seconds", "The delay before the next start.", "pool_id")
         self.breaker = self._gauge("skep_breaker_state", "0 closed, 1 half-open, 2 open.", "pool_id")
         self.storms = self._counter("skep_storm", "Restart storms.", "pool_id")
-        self.handoffs = self._counter("skep_handoff", "Handoff files written or removed.", "outcome")
+        self.handoffs = self._counter(
+            "skep_handoff", "Handoff files written or removed, or found and left alone.", "outcome"
+        )
         self.probes = self._counter("skep_health_check", "Probes, by what came back.", "pool_id", "outcome")
         self.drain_s = self._histogram("skep_drain_seconds", "How long drains took.", "pool_id")
         self.reloads = self._counter("skep_reload", "Reloads, by how they ended.", "pool_id", "outcome")
         self.registrations = self._counter("skep_queen_exchange", "Talks with the queen.", "outcome")
-        for outcome in ("written", "removed", "failed"):
+        for outcome in ("written", "removed", "failed", "malformed", "foreign"):
             self.handoffs.labels(self._node, outcome)
 
     def render(self) -> bytes:

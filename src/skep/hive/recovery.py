@@ -40,6 +40,7 @@ class Inheritance(msgspec.Struct, kw_only=True):
     adoptable: dict[str, dict[str, Running]]
     draining: list[Drainee]
     reaped: list[int]
+    malformed: list[str]
     foreign: list[str]
 
 
@@ -47,7 +48,7 @@ async def recover(
     settings: HiveSettings, handoffs: HandoffFolder, spawns: SpawnFolder, declared: Iterable[Declared]
 ) -> Inheritance:
     """Find, keep, reap and leave as the module says; only what was adopted keeps its files."""
-    found = Inheritance(adoptable={}, draining=[], reaped=[], foreign=[])
+    found = Inheritance(adoptable={}, draining=[], reaped=[], malformed=[], foreign=[])
     declared = list(declared)
     wanted = {one.spec.id: one for one in declared if one.wish is Wish.LOADED and one.plan is not None}
     offline = {one.spec.id for one in declared if one.wish is Wish.OFFLINE}
@@ -56,7 +57,7 @@ async def recover(
     for file in handoffs.scan():
         handoff = file.handoff
         if handoff is None or handoff.node_id not in ("", settings.node_id):
-            found.foreign.append(str(file.path))
+            (found.malformed if handoff is None else found.foreign).append(str(file.path))
             log.warning("handoff_left_alone", path=str(file.path), error=file.error or "another node's")
             continue
         key = (handoff.pool_id, handoff.replica_id)

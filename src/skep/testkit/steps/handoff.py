@@ -14,6 +14,8 @@ FIELDS = {
     "device_mask", "slots_total", "model", "written_at",
 }  # fmt: skip
 
+HALF_A_FILE = '{"version":1,"pool_id":"pool-8"'
+
 
 @then("the handoff file should exist")
 def handoff_exists(world: World) -> None:
@@ -59,7 +61,7 @@ def malformed_handoff(world: World) -> None:
     folder = world.own().runtime / "engines"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "pool-8-r0.json"
-    path.write_text('{"version":1,"pool_id":"pool-8"')
+    path.write_text(HALF_A_FILE)
     world.handoff_files.append(path)
 
 
@@ -108,6 +110,17 @@ def foreign_lives(world: World) -> None:
     """Hold that this process, which the foreign file names, got no signal, and that the hive serves."""
     assert world.ask("/health").status == 200
     assert started_at(os.getpid()) > 1
+
+
+@then("the malformed file should be counted and left as it was")
+def malformed_counted(world: World) -> None:
+    """Hold that the hive's metrics tell of the one malformed file, and that nobody touched it."""
+    world.lab.until(
+        lambda: world.metric("skep_handoff_total", outcome="malformed") == 1,
+        what="the malformed file is counted",
+    )
+    assert world.metric("skep_handoff_total", outcome="malformed") == 1
+    assert (world.lab.runtime / "engines" / "pool-8-r0.json").read_text() == HALF_A_FILE
 
 
 def assert_handoff(world: World, pool_id: str, replica_id: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from skep.testkit.steps.handoff import HALF_A_FILE
+
 ELSEWHERE = frozenset({"worker", "rollout", "arena"})
 Change = Callable[[Any], None]
 
@@ -57,6 +59,10 @@ def metrics(*lines: str) -> Change:
 
 def processes(*pids: int) -> Change:
     return lambda scene: scene.lab.pids.__setitem__(slice(None), pids)
+
+
+def half_a_file(text: str) -> Change:
+    return lambda scene: (scene.lab.runtime / "engines" / "pool-8-r0.json").write_text(text)
 
 
 def another_process(scene: Any) -> None:
@@ -193,6 +199,9 @@ CLAIMS = [
     Claim("the orphan should be gone", (lambda scene: processes(scene.me)(scene),),
           lambda scene: (scene.world.seen.update(hung=scene.me), processes()(scene))),
     Claim("the foreign process should live", (answer("/health", 503, {}),)),
+    Claim("the malformed file should be counted and left as it was",
+          (metrics('skep_handoff_total{outcome="malformed"} 0'), metrics(), half_a_file("{}")),
+          lambda scene: (metrics('skep_handoff_total{outcome="malformed"} 1')(scene), half_a_file(HALF_A_FILE)(scene))),
     # health
     Claim('pool "pool-0" should replace the worker, with the reason "exit_code"',
           (verdicts(reason="signal"), replica(pid=1), replica(state="starting"), replica(instance="n-0"), replica(restart_count=0))),

@@ -25,7 +25,7 @@ test: setup ## Pass every test that this machine can run
 	@scripts/debian-packages
 	@$(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
-test-fast: setup ## The unit tests alone, in under a minute
+test-fast: setup ## The unit tests alone, in about a minute
 	@$(BIN)/python -m pytest -n auto -m "not slow and not nested and not llama and not cuda" tests/unit tests/tidy
 
 test-no-llama: ## The default tests where no llama library is installed

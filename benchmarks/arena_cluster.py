@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skep.arena.embedded import EmbeddedCluster
-from skep.arena.objects import parse
+from skep.arena.manifests import parse
 from skep.arena.profile import Profile
 
 FLOOR = 13_600

@@ -7,6 +7,7 @@ gives an independent copy.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from skep.arena import snapshot
 from skep.arena.cluster import Cluster
 from skep.arena.history import History, Sink
 from skep.arena.kubelet import Kubelet
@@ -265,19 +266,13 @@ class EmbeddedCluster:
 
     def snapshot(self) -> bytes:
         """Return the whole state, to be taken up by `restore`."""
-        from skep.arena.snapshot import dump
-
-        return dump(self)
+        return snapshot.dump(self)
 
     @classmethod
     def restore(cls, data: bytes, *, sink: Sink | None = None) -> "EmbeddedCluster":
         """Return the cluster that `snapshot` wrote. Raises: SnapshotUnreadable."""
-        from skep.arena.snapshot import load
-
-        return load(data, sink=sink)
+        return snapshot.load(data, lambda seed, profile: cls((), seed, profile, sink=sink))
 
     def fork(self) -> "EmbeddedCluster":
         """Return an independent copy, from which the same calls lead to the same history."""
-        from skep.arena.snapshot import fork
-
-        return fork(self)
+        return snapshot.fork(self, lambda seed, profile: EmbeddedCluster((), seed, profile))

@@ -18,6 +18,8 @@ from skep.arena.objects import (
     Pod,
     PriorityClass,
     ReplicaSet,
+    Requirement,
+    Selector,
     Service,
     StatefulSet,
     Taint,
@@ -217,8 +219,6 @@ def _namespace(manifest: Fields) -> Namespace:
 
 
 def _service(manifest: Fields) -> Service:
-    from skep.arena.objects import Requirement, Selector
-
     namespace, name = _named(manifest)
     wanted = manifest.child("spec").texts("selector")
     selector = Selector(tuple(Requirement(key, "In", (value,)) for key, value in wanted.items()))

@@ -5,7 +5,6 @@ Amounts: millicores for `cpu`, else bytes or counts. Times: seconds as the manif
 """
 
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
@@ -275,13 +274,3 @@ class Inert(msgspec.Struct, frozen=True):
 
 Workload = Deployment | ReplicaSet | StatefulSet | Job
 Parsed = Workload | Pod | Node | PriorityClass | DisruptionBudget | Namespace | Service | Inert
-
-
-def parse(manifest: dict[str, Any]) -> Parsed:
-    """Return the object that a Kubernetes manifest declares.
-
-    Raises: InvalidManifest (a wrong value, with its path), InvalidQuantity, UnknownKind.
-    """
-    from skep.arena.manifests import parse as parse_manifest
-
-    return parse_manifest(manifest)

@@ -5,17 +5,18 @@ decisions; a fork keeps them, a snapshot does not.
 """
 
 import hashlib
+from collections.abc import Callable
 from copy import copy
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from skep.arena.cluster import Cluster
-from skep.arena.embedded import EmbeddedCluster
-from skep.arena.history import HistoryState, Sink
+from skep.arena.history import HistoryState
 from skep.arena.objects import DisruptionBudget, Inert, PriorityClass, Service
 from skep.arena.profile import Profile
 from skep.arena.scheduler.classes import ClassKey, Columns, PodClass
+from skep.arena.scheduler.loop import SchedulerLoop
 from skep.arena.scheduler.queue import Waiting
 from skep.arena.state import NodeState, PodState, WorkloadState
 from skep.arena.timeline import Entry
@@ -23,6 +24,18 @@ from skep.errors.arena import SnapshotUnreadable
 
 MAGIC: Final = b"skep-arena-cluster/1\n"
 DIGEST_BYTES: Final = 32
+
+
+class Whole(Protocol):
+    """What is copied: a cluster and its scheduler, with what they were made of."""
+
+    seed: int
+    profile: Profile
+    cluster: Cluster
+    scheduler: SchedulerLoop
+
+
+T = TypeVar("T", bound=Whole)
 
 
 class Numbers(msgspec.Struct, array_like=True):
@@ -69,7 +82,7 @@ class Image(msgspec.Struct, array_like=True):
     history: HistoryState
 
 
-def _image(source: EmbeddedCluster) -> Image:
+def _image(source: Whole) -> Image:
     cluster, scheduler = source.cluster, source.scheduler
     timeline, queue = cluster.timeline, scheduler.queue
     numbers = Numbers(
@@ -145,7 +158,7 @@ def _copied_workload(workload: WorkloadState) -> WorkloadState:
     return found
 
 
-def _install(target: EmbeddedCluster, image: Image, classes: dict[int, PodClass]) -> None:
+def _install(target: Whole, image: Image, classes: dict[int, PodClass]) -> None:
     cluster, scheduler, numbers = target.cluster, target.scheduler, image.numbers
     timeline, queue = cluster.timeline, scheduler.queue
     cluster.rng.state = numbers.rng
@@ -175,14 +188,14 @@ def _install(target: EmbeddedCluster, image: Image, classes: dict[int, PodClass]
     cluster.table.invalidate()
 
 
-def dump(source: EmbeddedCluster) -> bytes:
+def dump(source: Whole) -> bytes:
     """Return the bytes of a cluster's state."""
     body = msgspec.msgpack.encode(_image(source))
     return MAGIC + hashlib.sha256(body).digest() + body
 
 
-def load(data: bytes, *, sink: Sink | None = None) -> EmbeddedCluster:
-    """Return the cluster that `dump` wrote. Raises: SnapshotUnreadable."""
+def load(data: bytes, make: Callable[[int, Profile], T]) -> T:
+    """Return the cluster that `dump` wrote; `make` gives an empty one. Raises: SnapshotUnreadable."""
     if not data.startswith(MAGIC):
         raise SnapshotUnreadable("these bytes are no snapshot of a simulated cluster, or of another version")
     digest, body = data[len(MAGIC) : len(MAGIC) + DIGEST_BYTES], data[len(MAGIC) + DIGEST_BYTES :]
@@ -192,7 +205,7 @@ def load(data: bytes, *, sink: Sink | None = None) -> EmbeddedCluster:
         image = msgspec.msgpack.decode(body, type=Image)
     except msgspec.MsgspecError as error:
         raise SnapshotUnreadable(f"the snapshot is of another version: {error}") from error
-    target = EmbeddedCluster((), image.seed, image.profile, sink=sink)
+    target = make(image.seed, image.profile)
     _use_columns(target.cluster, Columns(image.columns))
     classes = {}
     for number, key, refs in image.classes:
@@ -207,10 +220,10 @@ def _use_columns(cluster: Cluster, columns: Columns) -> None:
     cluster.columns = cluster.table.columns = columns
 
 
-def fork(source: EmbeddedCluster) -> EmbeddedCluster:
-    """Return an independent copy. What the sink of the source gets, the copy's does not."""
+def fork(source: T, make: Callable[[int, Profile], T]) -> T:
+    """Return an independent copy; `make` gives an empty one. What the sink of the source gets, the copy's does not."""
     image = _copied(_image(source))
-    target = EmbeddedCluster((), source.seed, source.profile)
+    target = make(source.seed, source.profile)
     _use_columns(target.cluster, source.cluster.columns.clone())
     classes = {number: cls.clone() for number, cls in source.cluster.classes.items()}
     _install(target, image, classes)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -18,11 +18,8 @@ from skep.queen.hosts import HostCheck
 from skep.queen.incoming import Incoming
 from skep.queen.options import GatewayOptions
 from skep.queen.outcome import Outcome
-from skep.queen.request import Request, Shared
+from skep.queen.request import Client, Request, Shared
 from skep.queen.routes import Routes
-
-if TYPE_CHECKING:
-    from skep.queen.client import ClientConnection
 
 PROXIED = frozenset({b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"})
 _GET = (b"GET", b"HEAD", b"OPTIONS")
@@ -54,6 +51,28 @@ class Listener(Protocol):
         ...
 
 
+class Connection(Client, Protocol):
+    """A client's connection, as the gateway that counts, times and ends it sees it."""
+
+    def send_whole(
+        self, status: int, body: bytes, headers: list[tuple[bytes, bytes]], kind: bytes = ...
+    ) -> None:
+        """Answer with one whole body."""
+        ...
+
+    def check_time(self, now_s: float) -> None:
+        """End what takes too long."""
+        ...
+
+    def shut_down(self) -> None:
+        """Close when idle; otherwise after the answer that is under way."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
+        ...
+
+
 class Service:
     """The gateway as its connections see it."""
 
@@ -76,7 +95,7 @@ class Service:
         self.options: GatewayOptions = shared.options
         self.tracer: Tracer | None = None
         self.beginning: Beginning | None = None
-        self.connections: set[ClientConnection] = set()
+        self.connections: set[Connection] = set()
         self.running: set[Exchange] = set()
         self.idle = asyncio.Event()
         self.idle.set()
@@ -101,13 +120,13 @@ class Service:
         """Return the Date header, at most a tick old."""
         return self._date
 
-    def connected(self, connection: "ClientConnection") -> bool:
+    def connected(self, connection: Connection) -> bool:
         """Count a connection in; False when there are too many (it is counted all the same until it is gone)."""
         self.connections.add(connection)
         self.empty.clear()
         return len(self.connections) <= self.options.limits.connections_max
 
-    def disconnected(self, connection: "ClientConnection") -> None:
+    def disconnected(self, connection: Connection) -> None:
         """Count a connection out."""
         self.connections.discard(connection)
         if not self.connections:
@@ -140,7 +159,7 @@ class Service:
         if incoming.method == b"POST" and kind != b"application/json":
             raise UnsupportedMediaType("send JSON: Content-Type: application/json")
 
-    def answer(self, client: "ClientConnection", incoming: Incoming) -> Exchange | None:
+    def answer(self, client: Connection, incoming: Incoming) -> Exchange | None:
         """Answer a whole request, or return the exchange that will. Raises: SkepError."""
         if incoming.method == b"OPTIONS":
             client.send_whole(204, b"", [(b"allow", b", ".join(_allowed(incoming.path)))])
@@ -168,7 +187,7 @@ class Service:
         for listener in self._listeners:
             listener.ended(exchange.request, exchange.outcome)
 
-    def _exchange(self, client: "ClientConnection", incoming: Incoming) -> Exchange:
+    def _exchange(self, client: Connection, incoming: Incoming) -> Exchange:
         visitor = incoming.visitor
         body = incoming.whole_body()
         fields = read_fields(body, session=incoming.header(b"x-skep-session").decode("latin-1"))

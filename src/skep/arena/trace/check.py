@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from skep.arena.objects import parse
+from skep.arena.manifests import parse
 from skep.arena.trace.event import Manifest, decode_event
 from skep.arena.trace.trace import Trace
 from skep.errors.arena import InvalidQuantity, TraceInvalid, UnknownKind

@@ -1,6 +1,7 @@
 import pytest
 
-from skep.arena.objects import Deployment, Inert, Job, Node, Pod, parse
+from skep.arena.manifests import parse
+from skep.arena.objects import Deployment, Inert, Job, Node, Pod
 from skep.errors.arena import InvalidManifest, InvalidQuantity, UnknownKind
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from skep.arena.embedded import EmbeddedCluster
-from skep.arena.objects import parse
+from skep.arena.manifests import parse
 from skep.arena.profile import Profile
 from skep.arena.scheduler.plugins import nodes_to_find
 from skep.arena.scheduler.table import _zone_order

@@ -26,6 +26,7 @@ Feature: Observability
     When a worker of pool "pool-0" is killed
     Then pool "pool-0" should replace the worker, with the reason "signal"
     And the metric "skep_restart_total" of pool "pool-0" with reason "signal" should become 1
+    And the log should tell the verdict on pool "pool-0" with every field
 
   @OC-POOL-3003 @OC-POOL-3030
   Scenario: Logs and events can be read by programs

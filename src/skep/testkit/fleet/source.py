@@ -11,6 +11,9 @@ _CMAKE = """cmake_minimum_required(VERSION 3.16)
 project(built_engine C)
 add_executable(built-engine main.c)
 target_compile_definitions(built-engine PRIVATE PYTHON="{python}" SERVER="{server}")
+add_custom_command(TARGET built-engine POST_BUILD COMMAND "${{CMAKE_COMMAND}}" -P "${{CMAKE_SOURCE_DIR}}/count.cmake" VERBATIM)
+"""
+_COUNT = """file(APPEND "{builds}" "built\\n")
 """
 _MAIN = """#include <stdio.h>
 #include <string.h>
@@ -47,12 +50,18 @@ def missing_tools() -> str:
     return f"needs {', '.join(found)}" if found else ""
 
 
+def builds_file(folder: Path) -> Path:
+    """Where a source of `write_source` tells its builds, outside every build folder: a line for each time it was linked."""
+    return folder.with_name(f"{folder.name}.builds")
+
+
 def write_source(folder: Path) -> Path:
     """Make a repository with the tag v1; return it."""
     folder.mkdir()
     server = folder / "server.py"
     server.write_text(_SERVER)
     (folder / "CMakeLists.txt").write_text(_CMAKE.format(python=sys.executable, server=server))
+    (folder / "count.cmake").write_text(_COUNT.format(builds=builds_file(folder)))
     (folder / "main.c").write_text(_MAIN)
     who = ("-c", "user.name=lab", "-c", "user.email=lab@localhost", "-c", "init.defaultBranch=main")
     for argv in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "An engine"), ("tag", "v1")):

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
+import pytest
 from pytest_bdd import given, parsers, then, when
 
 from skep.process.identity import is_running, started_at
@@ -41,14 +43,18 @@ def no_handoff(world: World) -> None:
 
 
 @given("a foreign handoff file of a process that is not ours")
-def foreign_handoff(world: World) -> None:
-    """Write a file that names this very process, with a wrong start time and nonce."""
+def foreign_handoff(world: World, request: pytest.FixtureRequest) -> None:
+    """Write a file that names a process of somebody else's, with a wrong start time and nonce."""
+    foreigner = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    request.addfinalizer(foreigner.wait)
+    request.addfinalizer(foreigner.kill)
+    world.seen["foreigner"] = {"pid": foreigner.pid, "started_at": started_at(foreigner.pid)}
     folder = world.own().runtime / "engines"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "pool-9-r0.json"
     path.write_text(
         '{"version":1,"pool_id":"pool-9","replica_id":"r0","engine":"skep","engine_version":"0","url":"http://127.0.0.1:9",'
-        f'"pid":{os.getpid()},"pid_started_at":1,"nonce":"not-ours","device_mask":["cpu"],"slots_total":1,'
+        f'"pid":{foreigner.pid},"pid_started_at":1,"nonce":"not-ours","device_mask":["cpu"],"slots_total":1,'
         '"model":{"name":"m","ref":"m","path":"m","sha256":""},"written_at":1,"token":"","node_id":"node-0"}'
     )
     path.chmod(0o600)
@@ -107,9 +113,12 @@ def orphan_gone(world: World) -> None:
 
 @then("the foreign process should live")
 def foreign_lives(world: World) -> None:
-    """Hold that this process, which the foreign file names, got no signal, and that the hive serves."""
+    """Hold that the process which the foreign file names runs on, unstopped, and that the hive serves."""
     assert world.ask("/health").status == 200
-    assert started_at(os.getpid()) > 1
+    foreigner = world.seen["foreigner"]
+    assert is_running(foreigner["pid"], foreigner["started_at"]), f"it is gone: {foreigner}"
+    state = Path(f"/proc/{foreigner['pid']}/stat").read_text().rpartition(")")[2].split()[0]
+    assert state in {"S", "R"}, f"it is in state {state}"
 
 
 @then("the malformed file should be counted and left as it was")

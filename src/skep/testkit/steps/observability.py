@@ -18,6 +18,7 @@ LOG_FIELDS = {
     "level",
     "at",
 }
+VERDICT_FIELDS = LOG_FIELDS | {"replica_id", "restart_count", "backoff_s", "last_error"}
 
 
 @then(
@@ -71,6 +72,19 @@ def log_event(world: World, pool_id: str) -> None:
     found = _logged(world, pool_id)
     assert found, "no event of the pool is in the log"
     assert found[-1].keys() >= LOG_FIELDS, LOG_FIELDS - found[-1].keys()
+
+
+@then(parsers.parse('the log should tell the verdict on pool "{pool_id}" with every field'))
+def log_verdict(world: World, pool_id: str) -> None:
+    """Hold that what was decided about a replica that was gone tells whose it was, how often, how long and why."""
+    found = [each for each in _logged(world, pool_id) if each["kind"] == "verdict"]
+    assert found, "no verdict is in the log"
+    for each in found:
+        assert each.keys() >= VERDICT_FIELDS, VERDICT_FIELDS - each.keys()
+    last = found[-1]
+    assert last["restart_count"] == len(found) - 1, last  # How often it had been started again before.
+    assert last["backoff_s"] > 0, last
+    assert last["last_error"]["code"], last
 
 
 @then(parsers.parse('the log should tell pool "{pool_id}" as "{state}" at last'))

@@ -9,7 +9,8 @@ import pytest
 from pytest_bdd import given, parsers, then, when
 
 from skep.testkit.fleet.hub import HubFault
-from skep.testkit.fleet.source import ENGINE, missing_tools, write_source
+from skep.testkit.fleet.lab import Lab
+from skep.testkit.fleet.source import ENGINE, builds_file, missing_tools, write_source
 from skep.testkit.steps.assertions import assert_status
 from skep.testkit.world import World
 
@@ -36,7 +37,7 @@ def engine_from_source(world: World, engine: str) -> None:
     if reason := missing_tools():
         pytest.skip(reason)
     lab = world.own()
-    repo = write_source(lab.folder / "engine-source")
+    repo = write_source(_source_of(lab))
     lab.engines.append(
         {
             "id": engine,
@@ -96,7 +97,10 @@ def not_in_cache(world: World, name: str) -> None:
 
 @then(parsers.parse('the engine "{engine}" should have been compiled {times:d} times'))
 def compiled_times(world: World, engine: str, times: int) -> None:
-    """Hold how many built programs stand in the engines' folder, and that each runs."""
+    """Hold how often it was linked, and that one program for each stands in the engines' folder and runs."""
+    told = builds_file(_source_of(world.lab))
+    builds = told.read_text().splitlines() if told.exists() else []
+    assert len(builds) == times, f"{engine} was built {len(builds)} times"
     programs = [
         path
         for path in (world.lab.folder / "cache").rglob(ENGINE)
@@ -127,6 +131,10 @@ def shows_progress(world: World, pool_id: str) -> None:
     shown = [value for value in (found["progress"], *told) if value is not None]
     assert shown, found
     assert all(0 <= value <= 1 for value in shown), shown
+
+
+def _source_of(lab: Lab) -> Path:
+    return lab.folder / "engine-source"
 
 
 def assert_downloaded(world: World, name: str) -> None:

@@ -4,6 +4,8 @@ A claim is a step's text, what makes it true where the plain scene does not, and
 `Then` without a claim fails the last test.
 """
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from skep.process.identity import started_at
+from skep.testkit.fleet.source import builds_file
 from skep.testkit.steps.handoff import HALF_A_FILE
 
 ELSEWHERE = frozenset({"worker", "rollout", "arena"})
@@ -65,6 +69,23 @@ def half_a_file(text: str) -> Change:
     return lambda scene: (scene.lab.runtime / "engines" / "pool-8-r0.json").write_text(text)
 
 
+def foreigner(pid: int | None = None, started: int | None = None) -> Change:
+    """The process that a foreign handoff names: this one, unless it is told otherwise."""
+    own = os.getpid()
+    facts = {"pid": pid or own, "started_at": started or started_at(own)}
+    return lambda scene: scene.world.seen.update(foreigner=facts)
+
+
+def verdict_logged(*gone: str, **changes: Any) -> Change:
+    def change(scene: Any) -> None:
+        fields = {**scene.logged, "kind": "verdict", "replica_id": "r0", "restart_count": 0, "backoff_s": 0.5}
+        fields |= {"last_error": {"code": "crashed"}, **changes}
+        kept = {name: value for name, value in fields.items() if name not in gone}
+        scene.world.hive.log.write_text(json.dumps(kept) + "\n")
+
+    return change
+
+
 def another_process(scene: Any) -> None:
     """The pool is ready as it was, by a worker that was started anew."""
     scene.replica["pid"] += 1
@@ -89,8 +110,9 @@ def forged_cache(scene: Any) -> None:
     (scene.folder / "cache" / "m.gguf").write_bytes(b"sthgiew")
 
 
-def engines(*names: str, says: str = "built-engine 1.0.0") -> Change:
+def engines(*names: str, says: str = "built-engine 1.0.0", builds: int = 1) -> Change:
     def change(scene: Any) -> None:
+        builds_file(scene.folder / "engine-source").write_text("built\n" * builds)
         shutil.rmtree(scene.folder / "cache", ignore_errors=True)
         for name in names:
             program = scene.folder / "cache" / name / "built-engine"
@@ -184,7 +206,7 @@ CLAIMS = [
     Claim('the model "m" should be downloaded 1 times', (hub("GET", "GET"), hub("GET bytes=3-"), forged_cache), hub("GET bytes=0-")),
     Claim('the download of model "m" should have been resumed', (hub("GET", "GET"), hub("GET bytes=0-")), hub("GET", "GET bytes=3-")),
     Claim('no file of model "m" should be in the cache', (hub("GET"),), no_cache),
-    Claim('the engine "e" should have been compiled 1 times', (engines(), engines("a", "b"), engines("a", says="other 2")), engines("a")),
+    Claim('the engine "e" should have been compiled 1 times', (engines(), engines("a", "b"), engines("a", says="other 2"), engines("a", builds=2), engines("a", builds=0)), engines("a")),
     Claim('the model "m" should not have been asked for', (hub("GET"), hub("HEAD")), hub()),
     Claim('pool "pool-0" should show progress between 0 and 1',
           (pool(progress=1.5), lambda scene: scene.events[2]["facts"].update(progress=-0.1),
@@ -198,7 +220,7 @@ CLAIMS = [
           (processes(1, 2), replica(instance="other"), lambda scene: replica(pid=scene.me + 1)(scene))),
     Claim("the orphan should be gone", (lambda scene: processes(scene.me)(scene),),
           lambda scene: (scene.world.seen.update(hung=scene.me), processes()(scene))),
-    Claim("the foreign process should live", (answer("/health", 503, {}),)),
+    Claim("the foreign process should live", (answer("/health", 503, {}), foreigner(started=1), foreigner(pid=1 << 30)), foreigner()),
     Claim("the malformed file should be counted and left as it was",
           (metrics('skep_handoff_total{outcome="malformed"} 0'), metrics(), half_a_file("{}")),
           lambda scene: (metrics('skep_handoff_total{outcome="malformed"} 1')(scene), half_a_file(HALF_A_FILE)(scene))),
@@ -251,6 +273,9 @@ CLAIMS = [
     Claim("every metric of ours should name its node", (metrics("skep_x 1"), metrics("other 1"))),
     Claim('the log should have an event of pool "pool-0" with every field',
           (logged(""), logged('{"event":"pool_event","pool_id":"pool-0"}\n'), logged('{"event":"other","pool_id":"pool-0"}\n'))),
+    Claim('the log should tell the verdict on pool "pool-0" with every field',
+          (logged(""), *(verdict_logged(name) for name in ("replica_id", "restart_count", "backoff_s", "last_error", "device_mask")),
+           verdict_logged(restart_count=3), verdict_logged(backoff_s=0), verdict_logged(last_error={"code": ""})), verdict_logged()),
     Claim('the log should tell pool "pool-0" as "ready" at last',
           (logged(""), logged('{"event":"pool_event","pool_id":"pool-0","kind":"pool","transition":"drain","state":"offline"}\n'))),
     Claim('the log should tell the replicas of pool "pool-0" as "stopped" at last',

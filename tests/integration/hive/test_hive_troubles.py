@@ -80,7 +80,8 @@ async def test_what_does_not_fit_is_told_term_by_term_and_nothing_is_spawned(hiv
         assert pool.last_error["code"] == "insufficient_memory"
         for term in ("weights 2.8 GiB", "KV cache", "compute", "headroom", "is available"):
             assert term in core.why("p").fit
-        assert b'skep_preload_total{node_id="n",outcome="does_not_fit",pool_id="p"} 0.0' not in core.metrics()
+        told = f"{core.metrics().decode()}\n"
+        assert 'skep_preload_total{node_id="n",outcome="does_not_fit",pool_id="p"} 1.0\n' in told
         assert not pool.replicas
         assert not list((core.settings.runtime / "spawns").iterdir())
 

@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ from skep.errors.hive import HandoffFailed
 from skep.hive import files
 from skep.hive.handoff import HandoffFolder, SpawnFolder, SpawnRecord
 from skep.hive.watcher import Change, HandoffWatcher
+from skep.testkit.waiting import patient_s
 from skep.wire import handoff as codec
 from skep.wire.handoff import Handoff, HandoffModel
 
@@ -127,6 +129,16 @@ async def test_following_starts_with_what_is_there(folder: HandoffFolder) -> Non
         else:
             break
     assert seen == [Change.NEW, Change.DELETED]
+
+
+async def test_by_default_a_change_is_told_within_two_seconds(folder: HandoffFolder) -> None:
+    folder.write(handoff())
+    following = HandoffWatcher(folder.path).follow()
+    assert (await anext(following)).change is Change.NEW
+    folder.remove("pool-0", "r0")
+    async with asyncio.timeout(patient_s(2.0)):
+        assert (await anext(following)).change is Change.DELETED
+    await following.aclose()
 
 
 @pytest.mark.root

@@ -102,7 +102,7 @@ def test_a_killed_runner_leaves_nothing_behind(pytester) -> None:
     pid, folder = facts.read_text().split()
     runner.send_signal(signal.SIGKILL)
     runner.wait()
-    until(lambda: not Path(folder).parent.exists() and not alive(int(pid)), within_s=8)
+    until(lambda: not Path(folder).parent.exists() and not alive(int(pid)), within_s=5)
 
 
 def alive(pid: int) -> bool:

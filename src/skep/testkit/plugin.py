@@ -7,8 +7,6 @@
 The flags `--skep-bdd` and `--skep-ledger` ask for one run. `skep prove` gives them.
 """
 
-import importlib.util
-
 import pytest
 
 pytest.register_assert_rewrite(
@@ -60,12 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.pluginmanager.register(LedgerPlugin(config), "skep-ledger")
     if config.getini("skep_bdd") or config.getoption("skep_bdd"):
-        if importlib.util.find_spec("pytest_bdd") is None:
+        try:
+            from skep.testkit.bdd.session import BddPlugin
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "pytest_bdd":
+                raise
             raise pytest.UsageError(
                 "this suite asks for skep_bdd, and pytest-bdd is missing: pip install skep[testkit]"
-            )
-        from skep.testkit.bdd.session import BddPlugin
-
+            ) from error
         config.pluginmanager.register(BddPlugin(config), "skep-bdd")
         config.pluginmanager.import_plugin("skep.testkit.fixtures")
         config.pluginmanager.import_plugin("skep.testkit.harness.plugin")

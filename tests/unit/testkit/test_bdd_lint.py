@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from skep.testkit.bdd import lint
+
 pytest_plugins = ["pytester"]
 
 BIND = 'from pytest_bdd import scenarios\n\nscenarios("a.feature")\n'
@@ -70,6 +72,19 @@ Feature: Boxes
 """,
         runs=False,
         says="row 2",
+    ),
+    "an outline without a row": Case(
+        "empty-outline",
+        "a.feature:8",
+        feature=FEATURE
+        + """
+  Scenario Outline: Rows
+    Given a box
+    When I put <thing> into it
+    Then it holds 1
+    Examples:
+      | thing |
+""",
     ),
     "ambiguous step": Case(
         "ambiguous-step",
@@ -165,6 +180,14 @@ Feature: Boxes
         files={"needs/table.md": "| AB-BOX-1001 | it holds |\n| AB-BOX-1002 | it closes |\n"},
         ini="[pytest]\nskep_requirements = needs\n",
     ),
+    "a requirement that no table has": Case(
+        "unknown-requirement",
+        "a.feature:4",
+        feature=FEATURE.replace("  Scenario", "  @AB-BOX-1001 @AB-BOX-9999\n  Scenario"),
+        files={"needs/table.md": "| AB-BOX-1001 | it holds |\n"},
+        ini="[pytest]\nskep_requirements = needs\nfilterwarnings = ignore\n",
+        says="@AB-BOX-9999",
+    ),
     "a scenario without a requirement": Case(
         "untraced-scenario",
         "a.feature:3",
@@ -207,6 +230,13 @@ def test_green_under_plain_pytest_bdd_and_red_here(pytester, case) -> None:
     assert found, ours.stdout.str()
     assert case.says in ours.stdout.str()
     assert ours.parseoutcomes().get("passed", 0) == 0, "scenarios ran, though the suite cannot be trusted"
+
+
+def test_every_rule_that_the_lint_lists_has_a_suite() -> None:
+    rows = [line.split("|")[1] for line in lint.__doc__.splitlines() if line.startswith("|")]
+    listed = {rule.strip() for row in rows[2:] for rule in row.split(",")}
+    assert len(listed) > 5
+    assert {each.rule for each in CASES.values()} == listed
 
 
 def test_the_same_suites_are_red_under_xdist_and_in_a_dry_run(pytester) -> None:
@@ -287,8 +317,51 @@ def test_the_plugin_is_inert_where_it_is_not_asked_for(pytester) -> None:
     (pytester.path / "a.feature").write_text(FEATURE)
     (pytester.path / "test_a.py").write_text(BIND)
     run(pytester).assert_outcomes(passed=1)
-    no_bdd = run(pytester, "-p", "no:pytest-bdd", "--co", "-q", "--ignore=test_a.py")
-    assert "ImportError" not in no_bdd.stdout.str()
+
+
+WITHOUT_BDD = """
+    import sys
+
+    class Missing:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] == "pytest_bdd":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    sys.meta_path.insert(0, Missing())
+"""
+
+
+@pytest.fixture
+def without_bdd(pytester, monkeypatch) -> tuple[str, ...]:
+    """A suite of plain tests, and what runs it as where pytest-bdd is not installed."""
+    pytester.makepyfile(without_bdd=WITHOUT_BDD)
+    pytester.makepyfile(
+        test_plain="""
+        import pytest
+
+        def test_it_is_not_here():
+            with pytest.raises(ModuleNotFoundError):
+                import pytest_bdd
+        """
+    )
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    return ("-p", "without_bdd", "-p", "no:pytest-bdd")
+
+
+def test_the_plugin_is_inert_where_pytest_bdd_is_missing(pytester, without_bdd) -> None:
+    plain = run(pytester, *without_bdd, "--skep-ledger", ".")
+    plain.assert_outcomes(passed=1)
+    assert plain.ret == 0
+    assert plain.stderr.str() == ""
+
+
+def test_a_suite_that_asks_for_features_where_pytest_bdd_is_missing_is_told_what_to_install(
+    pytester, without_bdd
+) -> None:
+    asked = run(pytester, *without_bdd, "--skep-bdd", ".")
+    assert asked.ret == pytest.ExitCode.USAGE_ERROR
+    asked.stderr.fnmatch_lines(["ERROR: *pytest-bdd is missing: pip install*"])
+    assert "INTERNALERROR" not in asked.stdout.str() + asked.stderr.str()
 
 
 def test_a_part_of_a_suite_is_not_blamed_for_the_rest(pytester) -> None:

@@ -125,6 +125,7 @@ def wait_until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     raise AssertionError("the condition never came true")
 
 
+@pytest.mark.nested
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds children by /proc")
 def test_killed_sweep_leaves_no_process_and_resumes_to_equal_bytes(tmp_path: Path) -> None:
     lines = tmp_path / "killed/trials.jsonl"

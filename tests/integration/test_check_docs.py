@@ -13,7 +13,7 @@ import pytest
 from skep.testkit.check.reference import Reference
 from skep.testkit.check.report import listed
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "check.md"
 FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -17,6 +17,7 @@ from skep.hive.document import Hive, PoolId, complete, errors
 from skep.hive.streams import events, pool_logs
 from skep.hive.view import pool_view
 from skep.telemetry.metrics import CONTENT_TYPE
+from skep.web.allow import allow_every_method
 from skep.web.errors import exception_handlers
 from skep.wire.hive import (
     Accepted,
@@ -211,6 +212,7 @@ def make_api(core: Core) -> Litestar:
     app = Litestar(
         route_handlers=ROUTES,
         dependencies={"core": Provide(lambda: core, sync_to_thread=False)},
+        before_send=[allow_every_method],
         exception_handlers=exception_handlers(),
         logging_config=None,
         request_max_body_size=BODY_BYTES_MAX,

@@ -1,7 +1,8 @@
 """What the hive's routes share in their OpenAPI document, and what Litestar cannot know of it."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
+import msgspec
 from litestar import Litestar
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -11,6 +12,7 @@ from litestar.params import Parameter
 from skep.hive.core import Core
 from skep.spec.ids import ID_PATTERN
 from skep.wire.errors import ErrorBody
+from skep.wire.hive import DeclareRequest, DrainRequest, ReloadRequest
 
 ERRORS = {
     400: "The request is wrong; `violations` names each field",
@@ -34,8 +36,8 @@ def errors(*more: int) -> dict[int, ResponseSpec]:
     }
 
 
-CLOSED = ("PoolSpec", "DrainRequest", "ReloadRequest")
-"""Bodies that refuse fields they do not know: a misspelt setting must not be silently ignored."""
+BODIES = (DeclareRequest, DrainRequest, ReloadRequest)
+"""What clients send. Litestar's schemas of them lose what msgspec holds them to inside unions and tuples."""
 
 OPTIONAL_BODIES = ("/v2/pools/{pool_id}/drain", "/v2/pools/{pool_id}/reload")
 
@@ -43,10 +45,8 @@ OPTIONAL_BODIES = ("/v2/pools/{pool_id}/drain", "/v2/pools/{pool_id}/reload")
 def complete(app: Litestar) -> Litestar:
     """Complete the document of an application and return it."""
     document = app.openapi_schema
-    for name in CLOSED:
-        schema = (document.components.schemas or {})[name]
-        assert isinstance(schema, Schema)
-        schema.additional_properties = False
+    _, exact = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
+    document.components.schemas = {**(document.components.schemas or {}), **cast("dict[str, Schema]", exact)}
     for path in OPTIONAL_BODIES:
         operation = (document.paths or {})[path].post
         assert operation is not None

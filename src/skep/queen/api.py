@@ -14,6 +14,7 @@ from skep.queen.core import Core
 from skep.queen.forward import FORWARDED
 from skep.queen.views import ModelView, NodeView, PoolView, model_views, node_view, pool_views
 from skep.telemetry.metrics import CONTENT_TYPE
+from skep.web.allow import allow_every_method
 from skep.web.errors import exception_handlers
 from skep.wire import tolerant
 from skep.wire.node import Heartbeat, HeartbeatReply, RegisterReply, RegisterRequest
@@ -110,6 +111,7 @@ def make_api(core: Core, sessions: Sessions, *more: Any) -> Litestar:
             "core": Provide(lambda: core, sync_to_thread=False),
             "sessions": Provide(lambda: sessions, sync_to_thread=False),
         },
+        before_send=[allow_every_method],
         exception_handlers=exception_handlers(),
         logging_config=None,
         request_max_body_size=BODY_BYTES_MAX,

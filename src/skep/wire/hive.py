@@ -87,7 +87,7 @@ class PoolList(msgspec.Struct, frozen=True, kw_only=True):
     pools: tuple[PoolView, ...]
 
 
-class DeclareRequest(msgspec.Struct, frozen=True, kw_only=True):
+class DeclareRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`POST /v2/pools`: declare or change a pool; an older `generation` than the present one is refused."""
 
     pool: PoolSpec

@@ -16,7 +16,7 @@ from skep.hive.declared import DeclaredStore, Past
 from skep.hive.node import Node
 from skep.policy import restart
 from skep.policy.breaker import BreakerState
-from skep.policy.restart import Crash, CrashReason, History, Verdict
+from skep.policy.restart import Crash, History, Verdict
 from skep.policy.storm import Storm
 from skep.process.identity import boot_id
 from skep.spec.pool import PoolSpec
@@ -82,8 +82,6 @@ class Judging:
         metrics.show(metrics.backoff, verdict.delay_s, self._pool_id)
         if verdict.is_storm:
             metrics.count(metrics.storms, self._pool_id)
-        if fact.reason is CrashReason.DEVICE_ERROR:
-            metrics.count(metrics.driver_resets, self._pool_id)
         self._tell(
             "verdict",
             replica_id=replica.id,
@@ -93,6 +91,11 @@ class Judging:
             **facts,
         )
         return verdict
+
+    def count_device_fault(self) -> None:
+        """Count one error of a driver or device."""
+        metrics = self._node.metrics
+        metrics.count(metrics.driver_resets, self._pool_id)
 
     def remember(self, replica: "Replica") -> None:
         """Keep a replica's history for a successor of this hive; what has nothing to tell is not kept."""

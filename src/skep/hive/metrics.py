@@ -36,7 +36,9 @@ class HiveMetrics:
         self.preload_s = self._histogram("skep_preload_seconds", "From wish to ready.", "pool_id")
         self.restarts = self._counter("skep_restart", "Replicas lost, by why.", "pool_id", "reason")
         self.driver_resets = self._counter(
-            "skep_driver_reset", "Replicas that a device error took out.", "pool_id"
+            "skep_driver_reset",
+            "Errors of a driver or device, however many replicas one took out.",
+            "pool_id",
         )
         self.backoff = self._gauge("skep_backoff_seconds", "The delay before the next start.", "pool_id")
         self.breaker = self._gauge("skep_breaker_state", "0 closed, 1 half-open, 2 open.", "pool_id")

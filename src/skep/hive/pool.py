@@ -195,7 +195,7 @@ class Pool:
         verdict = self.judging.judge(replica, fact)
         if fact.reason is CrashReason.DEVICE_ERROR and not replica.device_error:
             # One that was blamed itself blames nobody: else two replicas take each other out for ever.
-            self._blame_siblings(replica)
+            self.device_failed(replica)
         return verdict
 
     def replica_learned(self, replica: Replica) -> None:
@@ -257,12 +257,21 @@ class Pool:
         if not self.replicas:
             self.retrying.later()
 
-    def _blame_siblings(self, replica: Replica) -> None:
+    def device_failed(self, replica: Replica) -> None:
+        """Take the whole pool out of service, and count the fault once, however many it takes out."""
+        self.judging.count_device_fault()
         for sibling in self.replicas.values():
             if sibling is not replica and sibling.is_serving:
                 sibling.blame_device(f"replica {replica.id} on the same devices reported a device error")
-        if self.state is _S.READY and not self.serving:
-            self._lose(_E.REPLICAS_LOST, replica)
+        self._derive(replica)
+
+    def device_vanished(self, device_id: str) -> None:
+        """Take the replicas out of service: what they ran on is gone."""
+        if found := self.serving:
+            self.judging.count_device_fault()
+        for replica in found:
+            replica.blame_device(f"device {device_id} vanished")
+            self._derive(replica)
 
     def _stir(self) -> None:
         self.moved.set()

@@ -105,8 +105,7 @@ class Pools:
                 continue
             pool.tell("device", device_id=change.device.id, change=change.event.value)
             if change.event is DeviceEvent.VANISHED:
-                for replica in pool.serving:
-                    replica.blame_device(f"device {change.device.id} vanished")
+                pool.device_vanished(change.device.id)
 
     async def watch_idle(self) -> None:
         """Unload, for ever, the pools that nobody has used for their `ttl_s`."""

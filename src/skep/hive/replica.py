@@ -28,7 +28,7 @@ from skep.lifecycle.replica import REPLICA, ReplicaEvent, ReplicaState
 from skep.policy import restart
 from skep.policy.breaker import BreakerState
 from skep.policy.health import Probes
-from skep.policy.restart import Action, Crash, History, Verdict
+from skep.policy.restart import Action, Crash, CrashReason, History, Verdict
 from skep.process import reaper
 
 log = structlog.get_logger(__name__)
@@ -58,6 +58,10 @@ class Keeper(Protocol):
 
     def replica_progressed(self, replica: "Replica") -> None:
         """Hear that a replica's load moved on."""
+        ...
+
+    def device_failed(self, replica: "Replica") -> None:
+        """Hear that a replica's process reported an error of its device."""
         ...
 
 
@@ -116,9 +120,16 @@ class Replica:
         self._again.set()
 
     def blame_device(self, detail: str) -> None:
-        """Take it out of service soon: its device vanished, or a sibling on the same devices reported an error."""
+        """Take it out of service, then drain it: its device vanished, or a sibling there reported an error."""
         self.device_error = detail
+        self.last_error = {"code": CrashReason.DEVICE_ERROR.value, "message": detail}
         self.nudged.set()
+
+    def report_device(self, cause: dict[str, Any]) -> None:
+        """Take it out of service, then drain it: its own process reports an error of its device."""
+        self.blame_device(cause["message"])
+        self.last_error = cause
+        self._keeper.device_failed(self)
 
     async def stop(self) -> None:
         """End it, whatever it does; return when nothing of it is left. Stopping twice is fine."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DEVICE_DRAIN_S = 5.0
+"""How long jobs get to end on a device that failed, or beside a process that says so."""
 
 
 async def watch(replica: "Replica", running: Running, node: Node, adapter: EngineAdapter) -> Gone:
@@ -93,7 +94,9 @@ def _take(replica: "Replica", running: Running, node: Node, look: Look) -> Gone 
                 replica.advance(ReplicaEvent.PROBE_MISSED, detail=look.detail)
             return None
         case Finding.DEVICE_ERROR:
-            return _condemned(replica, running, CrashReason.DEVICE_ERROR, look.detail)
+            gone = _condemned(replica, running, CrashReason.DEVICE_ERROR, look.detail)
+            replica.report_device(gone.cause)
+            return None
         case Finding.EXHAUSTED:
             if replica.state is ReplicaState.READY:
                 replica.advance(ReplicaEvent.PROBE_MISSED, detail=look.detail)

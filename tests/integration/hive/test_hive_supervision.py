@@ -249,7 +249,7 @@ async def test_a_device_error_takes_the_siblings_out_too(hive, tmp_path: Path) -
         assert before.isdisjoint(one.running.process.pid for one in pool.replicas.values())
         reasons = {one.replica_id: one.verdict["reason"] for one in list(pool.judging.verdicts)[:2]}
         assert list(reasons.values()) == ["device_error", "device_error"]
-        assert sample(pool, "skep_driver_reset_total") == 2
+        assert sample(pool, "skep_driver_reset_total") == 1, "one fault, however many it took out"
 
 
 async def test_nothing_is_left_when_the_hive_leaves(hive, tmp_path: Path) -> None:

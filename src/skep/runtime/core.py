@@ -151,8 +151,10 @@ class EngineCore:
         batches = self._scheduler.plan(roster.decoding, prompts) if session is not None else []
         for index, batch in enumerate(batches):
             if index:
+                if batch.has_prompt:
+                    self.flush()  # Tokens are told now, not after a prompt's rows.
                 self._poll()
-            if batch.parts[0].sequence.slot is None:  # Its only sequence left while its turn came.
+            if any(part.sequence.slot is None for part in batch.parts):  # It left while its turn came.
                 continue
             if not self._run(batch):
                 break
@@ -182,7 +184,7 @@ class EngineCore:
         """Decode one batch and sample from it; False when the rest of the step's plan no longer holds."""
         session = self.session
         assert session is not None
-        if len(batch.rows) > len(batch.parts):
+        if batch.has_prompt:
             self.prefill_jobs = frozenset(part.sequence.job.id for part in batch.parts if part.length > 1)
         self._in_flight = session
         self.counters.steps += 1

@@ -13,8 +13,8 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The shape and the manners of one engine. Times in seconds.
 
     `session.sequences` is the number of slots. `queue_max` bounds the jobs that wait for one. `prefill_share` 0..1 is
-    the part of each batch that arriving prompts may take while others decode: more brings their first token sooner
-    and makes the others' tokens come slower. `events_max` bounds the events that wait for one reader; a reader that
+    the part of a full batch that arriving prompts may take in each step while others decode: more brings their first
+    token sooner and makes the others' tokens come slower. `events_max` bounds the events that wait for one reader; a reader that
     stays behind for `stall_s` is cancelled. `deterministic` decodes every sequence alone, in prompt chunks of fixed
     borders (every `chunk_rows` tokens), and reuses prefixes only up to a border.
     `reuse_prefix_min` is the shortest prefix in tokens worth keeping for another job; `faults_max` how many decodes

@@ -1,7 +1,9 @@
 """What one step computes: every decoding sequence's next token, and a share of the prompts that arrive.
 
 Decoding comes first and is never held up by more than one share of prefill, so a long prompt costs its neighbours a
-longer step, not a pause. In deterministic mode each sequence is a batch of its own, cut at fixed borders.
+longer step, not a pause. Prompts are a batch of their own beside the next tokens: llama.cpp cuts a mixed batch over
+separate caches in two anyway, and has every row of the first cut attend as far as the longest prompt reaches. In a
+unified cache they share one pass. In deterministic mode each sequence is a batch of its own, cut at fixed borders.
 """
 
 from collections.abc import Sequence as ListOf
@@ -29,6 +31,11 @@ class Batch(NamedTuple):
     rows: list[Row]
     parts: list[Part]
 
+    @property
+    def has_prompt(self) -> bool:
+        """True when somebody's prompt is computed in it."""
+        return len(self.rows) > len(self.parts)
+
 
 class Scheduler:
     """Turns the sequences in slots into batches."""
@@ -37,19 +44,19 @@ class Scheduler:
         self._rows_max = options.session.batch_rows_max
         self._share = options.prefill_share
         self._chunk_rows = options.chunk_rows
+        self._mixes = options.session.unified_cache
         self.plan = self._plan_alone if options.deterministic else self._plan_together
 
     def _plan_together(self, decoding: ListOf[Sequence], prefilling: ListOf[Sequence]) -> list[Batch]:
-        if not decoding and not prefilling:
-            return []
-        rows = [Row(seq.tokens[-1], seq.computed, seq.index, _WANTED) for seq in decoding]
-        parts = [Part(seq, 1, row) for row, seq in enumerate(decoding)]
+        batches = [_next_tokens(decoding)] if decoding else []
         if prefilling:
             budget = self._prefill_rows(len(decoding))
+            batch = batches.pop() if batches and self._mixes else Batch([], [])
             for seq, count in zip(prefilling, split([seq.needs for seq in prefilling], budget), strict=True):
                 if count:
-                    _append(rows, parts, seq, count)
-        return [Batch(rows, parts)]
+                    _append(batch.rows, batch.parts, seq, count)
+            batches.append(batch)
+        return batches
 
     def _plan_alone(self, decoding: ListOf[Sequence], prefilling: ListOf[Sequence]) -> list[Batch]:
         batches = [
@@ -67,7 +74,13 @@ class Scheduler:
     def _prefill_rows(self, decoding: int) -> int:
         if not decoding:
             return self._rows_max
-        return min(self._rows_max - decoding, max(PREFILL_ROWS_MIN, int(self._share * self._rows_max)))
+        room = self._rows_max - (decoding if self._mixes else 0)
+        return min(room, max(PREFILL_ROWS_MIN, int(self._share * self._rows_max)))
+
+
+def _next_tokens(decoding: ListOf[Sequence]) -> Batch:
+    rows = [Row(seq.tokens[-1], seq.computed, seq.index, _WANTED) for seq in decoding]
+    return Batch(rows, [Part(seq, 1, row) for row, seq in enumerate(decoding)])
 
 
 def split(needs: list[int], budget: int) -> list[int]:

@@ -63,6 +63,33 @@ def test_the_share_decides_how_many_steps_a_prompt_takes_beside_others(
     assert taken == steps
 
 
+def test_the_others_tokens_are_told_before_a_prompt_is_computed(bench: Benches, monkeypatch: Any) -> None:
+    it = bench(prefill_share=1.0)
+    running = it.submit("a", max_tokens=40)
+    it.step_until(lambda: running.tokens_out == 1)
+    it.submit("b" * 40, max_tokens=1)
+    seen = []
+    monkeypatch.setattr(it.core, "_poll", lambda: seen.append((running.tokens_out, len(it.core.touched))))
+    it.step()
+    assert seen == [(2, 0)]
+
+
+def test_a_prompt_that_is_cancelled_while_its_turn_comes_is_not_computed(
+    bench: Benches, solo: Any, monkeypatch: Any
+) -> None:
+    it = bench(prefill_share=1.0)
+    running = it.submit("a", max_tokens=40)
+    it.step_until(lambda: running.tokens_out == 1)
+    arriving = [it.submit("b" * 40, max_tokens=3), it.submit("c" * 40, max_tokens=3)]
+    monkeypatch.setattr(it.core, "_poll", lambda: it.core.cancel(arriving[0]))
+    steps = it.core.counters.steps
+    it.step()
+    assert it.core.counters.steps == steps + 1  # The others' tokens alone.
+    it.finish()
+    assert it.text(running) == solo(FakeScript(), running.request.prompt, 40)
+    assert it.text(arriving[1]) == solo(FakeScript(), arriving[1].request.prompt, 3)
+
+
 def test_alone_a_prompt_takes_whole_batches_whatever_the_share(bench: Benches) -> None:
     it = bench(prefill_share=0.0)
     job = it.submit("b" * 64, max_tokens=1)

@@ -19,7 +19,9 @@ from skep.runtime.llama.threads import THREADS_MAX, default_threads
 SEQUENCES_MAX: Final = 256  # llama.cpp, LLAMA_MAX_SEQ.
 POSITIONS_MAX: Final = 1 << 24  # Over all sequences. The library searches for ever when asked for 2e9.
 BATCH_ROWS_MAX: Final = 1 << 16
-_MICRO_BATCH_ROWS: Final = 512
+# One pass over the weights. Each row of a pass attends over all of the pass, so that larger ones waste more on a CPU; a
+# device wants more to do at once.
+_MICRO_BATCH_ROWS, _MICRO_BATCH_ROWS_DEVICE = 256, 512
 
 _CACHE_TYPES: Final[dict[CacheType, int]] = {
     "f32": 0,
@@ -103,9 +105,8 @@ def _params(api: Any, options: SessionOptions, shape: CacheShape) -> Any:
     params.n_ctx = max(options.context * options.sequences, options.batch_rows_max)
     params.n_batch = options.batch_rows_max
     # Pooling needs a sequence within one micro-batch.
-    params.n_ubatch = (
-        options.batch_rows_max if options.embeddings else min(options.batch_rows_max, _MICRO_BATCH_ROWS)
-    )
+    rows_max = _MICRO_BATCH_ROWS_DEVICE if shape.has_devices else _MICRO_BATCH_ROWS
+    params.n_ubatch = options.batch_rows_max if options.embeddings else min(options.batch_rows_max, rows_max)
     params.n_seq_max = options.sequences
     params.n_threads = threads
     params.n_threads_batch = options.threads_batch or threads

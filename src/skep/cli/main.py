@@ -30,7 +30,7 @@ RUN, LOOK, PROVE, BRING = "Run", "Look and act", "Prove", "Bring hosts to a decl
 
 COMMANDS: dict[str, Entry] = {
     "up": Entry("skep.cli.up:up", RUN, "Serve models on this machine, in one command."),
-    "worker": Entry("skep.cli.worker:worker", RUN, "Serve one model over HTTP and server-sent events."),
+    "worker": Entry("skep.cli.worker:app", RUN, "Serve one model over HTTP and server-sent events."),
     "hive": Entry("skep.cli.hive:hive", RUN, "Run the node daemon: pools of workers on this machine."),
     "queen": Entry("skep.cli.queen:queen", RUN, "Run the orchestrator: registry, gateway, dashboard."),
     "chat": Entry("skep.cli.chat:chat", RUN, "Talk to a model in the terminal."),

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 Model = Annotated[
     str,
@@ -54,6 +55,41 @@ BodyS = Annotated[float, typer.Option(help="A request's body must arrive within.
 IdleS = Annotated[float, typer.Option(help="An idle connection is closed after.")]
 
 
+# What a wrong command line raises; the module that it stands in differs by the library's version.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+class OneLineCommand(TyperCommand):
+    """A command whose owner is a program: also a wrong command line is one JSON line and exit code 1."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except _UsageError as error:
+            _refuse(error)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            _refuse(error)
+
+
+def _refuse(error: Any) -> NoReturn:
+    from skep.errors import InvalidConfig
+    from skep.worker.report import StartReporter
+
+    message = f"{error.format_message().rstrip('.')}; see skep worker --help"
+    StartReporter(None).failed(code=InvalidConfig.code, message=message, retryable=False)
+    sys.exit(1)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.command(cls=OneLineCommand, context_settings={"help_option_names": ["-h", "--help"]})
 def worker(
     model: Model,
     worker_id: WorkerId = "worker-0",
@@ -99,7 +135,7 @@ def worker(
         curl localhost:8090/v1/models
 
     The bearer token comes from SKEP_WORKER_TOKEN (none: loopback only), the identity from SKEP_WORKER_NONCE.
-    Exit codes: 0 after SIGTERM, 1 with one JSON line on stderr when it cannot start.
+    Exit codes: 0 after SIGTERM, 1 with one JSON line on stderr when it cannot start, also for a wrong command line.
     """
     given: dict[str, Any] = locals()
     from skep.worker.main import run_worker

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import structlog
 
-from skep.errors import InternalFault, SkepError
+from skep.errors import InvalidConfig, SkepError
 from skep.process.socket import bind_listener
 from skep.runtime.engine import Engine
 from skep.telemetry.logs import configure
@@ -23,7 +23,7 @@ from skep.web.server import HttpServer, inherit, run
 from skep.worker.app import WorkerApp
 from skep.worker.health import Health
 from skep.worker.options import WorkerOptions, check
-from skep.worker.report import StartReporter
+from skep.worker.report import StartReporter, is_open
 from skep.worker.service import Service
 from skep.worker.start import open_engine, prove, served_name
 
@@ -48,10 +48,13 @@ def run_worker(options: WorkerOptions) -> int:
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     configure("worker", worker_id=options.worker_id, instance=options.nonce)
-    reporter = StartReporter(options.report_fd)
+    reporter = StartReporter(options.report_fd if is_open(options.report_fd) else None)
     reporter.starting(options.nonce)
     try:
         check(options)
+        for flag, fd in (("--report-fd", options.report_fd), ("--exit-with-fd", options.exit_with_fd)):
+            if not is_open(fd):
+                raise InvalidConfig(f"{flag} {fd} is no open file descriptor")
         require_token_off_loopback(options.host, options.token)
         listener = _listener(options)
         return run(_Process(options, reporter).serve(listener))
@@ -73,9 +76,14 @@ def _listener(options: WorkerOptions) -> socket.socket:
     if options.listen_fd is None:
         return bind_listener(options.host, options.port)
     try:
-        return inherit(options.listen_fd)
+        listener = inherit(options.listen_fd)
+        is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
-        raise InternalFault(f"file descriptor {options.listen_fd} is no socket: {error}") from error
+        raise InvalidConfig(f"--listen-fd {options.listen_fd} is no socket: {error}") from error
+    if not is_listening:
+        listener.close()
+        raise InvalidConfig(f"--listen-fd {options.listen_fd} is a socket that does not listen")
+    return listener
 
 
 class _Process:

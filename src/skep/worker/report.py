@@ -10,6 +10,16 @@ from skep.wire.start import Failed, Loading, Ready, Starting, StartReport
 PROGRESS_STEP = 0.02
 
 
+def is_open(fd: int | None) -> bool:
+    """True for a descriptor that this process has, and for none at all."""
+    try:
+        if fd is not None:
+            os.fstat(fd)
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 class StartReporter:
     """Writes lines to `fd`, or nowhere. An owner who stopped reading does not stop the worker."""
 

@@ -79,14 +79,22 @@ async def test_a_bad_model_is_one_json_line_and_exit_1(tmp_path, name, codes):
         (("--model", "fake:a", "--backend", "fake", "--host", "0.0.0.0"), "invalid_config"),
         (("--model", "fake:a?bogus=1", "--backend", "fake"), "invalid_request"),
         (("--model", "fake:a?fail_load=insufficient_memory", "--backend", "fake"), "insufficient_memory"),
-        (("--model", "fake:a", "--backend", "fake", "--listen-fd", "99"), "internal"),
+        (("--model", "fake:a", "--backend", "fake", "--listen-fd", "99"), "invalid_config"),
+        (("--model", "fake:a", "--backend", "fake", "--listen-fd", "0"), "invalid_config"),
+        (("--model", "fake:a", "--backend", "fake", "--report-fd", "99"), "invalid_config"),
+        (("--model", "fake:a", "--backend", "fake", "--exit-with-fd", "99"), "invalid_config"),
+        ((), "invalid_config"),
+        (("--model", "fake:a", "--slots", "abc"), "invalid_config"),
+        (("--model", "fake:a", "--split", "half"), "invalid_config"),
+        (("--model", "fake:a", "--bogus"), "invalid_config"),
         (("--model", "/nowhere/x.gguf", "--backend", "fake"), "model_not_found"),
     ],
 )
 async def test_a_worker_that_cannot_start_names_the_cause(argv, code_name):
-    code, err, _ = await finished(*argv)
-    assert code == 1
+    code, err, out = await finished(*argv)
+    assert (code, out) == (1, "")
     assert json.loads(err[-1])["code"] == code_name
+    assert not [line for line in err if not line.startswith("{")]
 
 
 async def test_a_port_in_use_is_one_line():

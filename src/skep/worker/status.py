@@ -16,8 +16,8 @@ class Status:
         self._health = health
 
     async def health(self, _service: Service, request: Request) -> None:
-        """Answer 200 with the state; `status` says what it is, and `resident` and `instance` what a prober needs."""
-        await request.answer(self._health.body())
+        """Answer 200 where work is taken, 503 where it is not; `status` says why, `instance` whose process it is."""
+        await request.answer(self._health.body(), status=200 if self._health.status == "ready" else 503)
 
     async def metrics(self, service: Service, request: Request) -> None:
         """Answer in Prometheus' text format."""

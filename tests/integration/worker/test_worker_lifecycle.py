@@ -114,17 +114,17 @@ async def test_while_loading_health_answers_and_the_rest_says_not_yet():
         while True:
             try:
                 async with client.get(f"{base}/health") as response:
-                    health = await response.json()
+                    status, health = response.status, await response.json()
                 break
             except aiohttp.ClientError:
                 await asyncio.sleep(0.01)
-        assert (health["status"], health["resident"]) == ("loading", False)
+        assert (status, health["status"], health["resident"]) == (503, "loading", False)
         async with client.post(f"{base}/execute", json={"job_id": "a", "prompt": "b"}) as response:
             assert response.status == 503
             assert "retry-after" in response.headers
             assert (await response.json())["error"]["code"] == "model_loading"
-    async with await starting as worker:
-        assert (await worker.health())["status"] == "ready"
+    async with await starting as worker, worker.client.get("/health") as response:
+        assert (response.status, (await response.json())["status"]) == (200, "ready")
 
 
 def _port_of_child():

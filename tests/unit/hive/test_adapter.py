@@ -84,6 +84,8 @@ async def test_a_well_worker_tells_its_load(peer) -> None:
         ((200, HEALTH | {"error": "decode_failed", "status": "failed"}), Answer.MUTE),
         ((500, HEALTH), Answer.MUTE),
         ((503, HEALTH | {"status": "loading", "resident": False}), Answer.WELL),
+        ((503, HEALTH | {"status": "draining"}), Answer.WELL),
+        ((503, HEALTH | {"status": "failed", "error": "decode_failed"}), Answer.MUTE),
         (None, Answer.SILENT),
     ],
 )

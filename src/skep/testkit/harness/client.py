@@ -1,7 +1,7 @@
 """The verbs of a worker over HTTP, with every failure typed."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import aiohttp
@@ -14,6 +14,7 @@ from skep.wire.errors import decode_error
 from skep.wire.events import ExecuteRequest
 
 REQUEST_S = 30.0
+HEALTH_STATUSES = {200, 503}  # 503 while it takes no work; the body says why all the same.
 _POLL_S = 0.01
 
 
@@ -41,8 +42,8 @@ class WorkerClient:
         return SseStream(response, explain=self.death_soon)
 
     async def health(self) -> dict[str, Any]:
-        """Return GET /health. Raises: WorkerHttpFailed, WorkerDied, WorkerInvalidResponse."""
-        found = await self.get("/health")
+        """Return GET /health, also of a worker that takes no work. Raises: WorkerHttpFailed, WorkerDied, WorkerInvalidResponse."""
+        found = await self._json("GET", "/health", None, HEALTH_STATUSES)
         self.memory.look(found.get("vram_used_bytes"))
         return found
 
@@ -67,11 +68,11 @@ class WorkerClient:
 
     async def get(self, path: str) -> dict[str, Any]:
         """Return a JSON object. Raises: WorkerHttpFailed, WorkerDied, WorkerInvalidResponse."""
-        return await self._json("GET", path, None, 200)
+        return await self._json("GET", path, None, {200})
 
     async def post(self, path: str, body: Any, *, status: int = 200) -> dict[str, Any]:
         """Post JSON; return a JSON object. Raises: WorkerHttpFailed (another status), WorkerDied, WorkerInvalidResponse."""
-        return await self._json("POST", path, body, status)
+        return await self._json("POST", path, body, {status})
 
     async def until_health(
         self, condition: Callable[[dict[str, Any]], bool], *, within_s: float = 5.0
@@ -98,12 +99,12 @@ class WorkerClient:
         except (aiohttp.ClientError, ConnectionError) as error:
             raise await self._no_answer(path, error) from error
 
-    async def _json(self, method: str, path: str, body: Any, status: int) -> dict[str, Any]:
+    async def _json(self, method: str, path: str, body: Any, statuses: Container[int]) -> dict[str, Any]:
         async with asyncio.timeout(REQUEST_S):
             response = await self._send(method, path, body, None)
             async with response:
                 raw = await response.read()
-        if response.status != status:
+        if response.status not in statuses:
             raise self._refusal(path, response.status, raw)
         try:
             return msgspec.json.decode(raw, type=dict[str, Any])

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import shlex
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from skep.errors import InvalidConfig
 from skep.errors.rollout import (
     ArtifactMissing,
     ConnectionLost,
@@ -15,6 +17,7 @@ from skep.errors.rollout import (
     LoginRefused,
     StepLimitExceeded,
 )
+from skep.rollout.jumps import Hop, jumps_to
 from skep.rollout.knownhosts import SSH_PORT, KnownHosts, known_name
 from skep.rollout.sshlib import asyncssh
 from skep.rollout.transport import OUTPUT_BYTES_MAX, OnLine, Result
@@ -61,9 +64,15 @@ def wrapped(script: str, *, hears: bool, is_brief: bool = False) -> str:
 class SshTransport:
     """A live connection. See `Transport`."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, alias: str) -> None:
+    def __init__(
+        self,
+        connection: asyncssh.SSHClientConnection,
+        alias: str,
+        jumps: Sequence[asyncssh.SSHClientConnection] = (),
+    ) -> None:
         self._connection = connection
         self._alias = alias
+        self._jumps = jumps
 
     async def run(
         self, script: str, *, limit_s: float, on_line: OnLine | None = None, is_brief: bool = False
@@ -98,11 +107,17 @@ class SshTransport:
 
     async def aclose(self) -> None:
         """See `Transport.aclose`."""
-        self._connection.close()
+        await _close(self._connection, *reversed(self._jumps))
+
+
+async def _close(*connections: asyncssh.SSHClientConnection) -> None:
+    """Close them in this order: the last one carries those before it."""
+    for connection in connections:
+        connection.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S_MAX):
-                await self._connection.wait_closed()
-        self._connection.abort()
+                await connection.wait_closed()
+        connection.abort()
 
 
 async def _lines(stream: Any, on_line: OnLine | None, answers: Any) -> str:
@@ -166,7 +181,6 @@ class SshConnector:
         agent: bool = True,
         keepalive_s: float = KEEPALIVE_S,
         connect_s: float = CONNECT_S,
-        forward_agent: bool = False,
     ) -> None:
         self._known = KnownHosts(known_hosts or Path.home() / ".ssh" / "known_hosts")
         self._accept_new = accept_new
@@ -175,38 +189,55 @@ class SshConnector:
         self._agent = agent
         self._keepalive_s = keepalive_s
         self._connect_s = connect_s
-        self._forward_agent = forward_agent
 
     async def connect(self, host: HiveHost) -> SshTransport:
         """See `Connector.connect`."""
         where = f"{host.alias} ({host.hostname}:{host.ssh_port})"
+        here = Hop(host.hostname, host.ssh_user, host.ssh_port if host.ssh_port != SSH_PORT else 0)
+        jumps: list[asyncssh.SSHClientConnection] = []
         try:
-            connection, _ = await asyncssh.create_connection(
-                lambda: _Client(self._known if self._accept_new else None),
-                host.hostname,
-                **self._options(host),
-            )
+            for hop in jumps_to(here, self._config):
+                where = f"{host.alias}, at the jump host {hop.host}"
+                jumps.append(await self._open(hop, self._shared(via=jumps)))
+            where, hop = f"{host.alias} ({host.hostname}:{host.ssh_port})", here
+            connection = await self._open(here, self._shared(via=jumps) | _of(host))
+            transport = SshTransport(connection, host.alias, jumps)
+            jumps = []
         except asyncssh.HostKeyNotVerifiable as error:
             raise HostKeyRefused(
                 f"{where}: its host key is not the one in {self._known.path} ({error.reason}). If the host is new, run "
                 f"again with --accept-new; if it was reinstalled, remove its line with: "
-                f"ssh-keygen -R {known_name(host.hostname, host.ssh_port)}",
+                f"ssh-keygen -R {known_name(hop.host, hop.port or SSH_PORT)}",
                 alias=host.alias,
             ) from error
         except asyncssh.PermissionDenied as error:
             raise LoginRefused(
-                f"{where}: login refused for {host.ssh_user or 'the default user'}: add a key with ssh-copy-id, "
+                f"{where}: login refused for {hop.user or 'the default user'}: add a key with ssh-copy-id, "
                 "or set identity_file",
                 alias=host.alias,
             ) from error
+        except asyncssh.ConfigParseError as error:
+            raise InvalidConfig(f"{self._config}: {error}", path=str(self._config)) from error
         except (OSError, asyncssh.Error, TimeoutError) as error:
             raise HostUnreachable(
                 f"{where}: no connection ({error or type(error).__name__})", alias=host.alias
             ) from error
-        return SshTransport(connection, host.alias)
+        finally:
+            await asyncio.shield(_close(*reversed(jumps)))
+        return transport
 
-    def _options(self, host: HiveHost) -> dict[str, Any]:
-        identity = (Path(host.identity_file).expanduser(),) if host.identity_file else self._identities
+    async def _open(self, hop: Hop, options: dict[str, Any]) -> asyncssh.SSHClientConnection:
+        if hop.port:  # Else the Port of ~/.ssh/config holds.
+            options["port"] = hop.port
+        if hop.user:
+            options["username"] = hop.user
+        connection, _ = await asyncssh.create_connection(
+            lambda: _Client(self._known if self._accept_new else None), hop.host, **options
+        )
+        return connection
+
+    def _shared(self, *, via: Sequence[asyncssh.SSHClientConnection]) -> dict[str, Any]:
+        """Return what holds for the host and for each machine on the way to it."""
         options: dict[str, Any] = {
             "known_hosts": self._known.read(),
             "config": [str(self._config)] if self._config and self._config.exists() else None,
@@ -214,18 +245,15 @@ class SshConnector:
             "login_timeout": self._connect_s,
             "keepalive_interval": self._keepalive_s,
             "keepalive_count_max": KEEPALIVE_MISSES_MAX,
-            "agent_forwarding": self._forward_agent,
+            # Without it asyncssh would open the jumps itself, and look for their keys elsewhere.
+            "tunnel": via[-1] if via else None,
         }
         if not self._agent:
             options["agent_path"] = None
         if not self._chooses_ciphers():
             options["encryption_algs"] = QUICK_CIPHERS
-        if host.ssh_port != SSH_PORT:  # Else the Port of ~/.ssh/config holds.
-            options["port"] = host.ssh_port
-        if host.ssh_user:
-            options["username"] = host.ssh_user
-        if identity:
-            options["client_keys"] = [str(path) for path in identity]
+        if self._identities:
+            options["client_keys"] = [str(path) for path in self._identities]
         return options
 
     def _chooses_ciphers(self) -> bool:
@@ -233,3 +261,13 @@ class SshConnector:
         if self._config is None or not self._config.exists():
             return False
         return "ciphers" in self._config.read_text(errors="replace").lower()
+
+
+def _of(host: HiveHost) -> dict[str, Any]:
+    """Return the options that a host's own declaration gives, before those of ~/.ssh/config."""
+    options: dict[str, Any] = {}
+    if host.forward_agent is not None:
+        options["agent_forwarding"] = host.forward_agent
+    if host.identity_file:
+        options["client_keys"] = [str(Path(host.identity_file).expanduser())]
+    return options

@@ -59,6 +59,7 @@ class HiveHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     `queen` is the URL that the hive registers with; with `queen_token_file` the hive and its workers listen on `address`
     (default: `hostname`), else on loopback. `config` is more skep.toml text for the host: its models and pools.
+    `forward_agent` lets git on the host use the keys of the agent here (`git@` repositories); None: as ~/.ssh/config says.
     """
 
     alias: str
@@ -73,6 +74,7 @@ class HiveHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queen: str = ""
     queen_token_file: str = ""
     identity_file: str = ""
+    forward_agent: bool | None = None
     address: str = ""
     config: str = ""
 

@@ -35,6 +35,8 @@ class LoopbackHost:
         self.commands: list[str] = []
         self.login_noise = ""
         self.is_welcome = True
+        self.is_jump = False
+        self.relayed: list[tuple[str, int]] = []
         self.on_command: Callable[[str], None] = lambda _: None
         self.on_output: Callable[[bytes], None] = lambda _: None
         self.environment: dict[str, str] = {}
@@ -161,6 +163,12 @@ class _Server(asyncssh.SSHServer):
         if self._connection is not None and not self._host.is_welcome:
             self._connection.set_authorized_keys(asyncssh.import_authorized_keys(""))
         return True
+
+    def connection_requested(self, dest_host: str, dest_port: int, _orig_host: str, _orig_port: int) -> bool:
+        """Carry a connection on to another machine, where the host is one to jump through."""
+        if self._host.is_jump:
+            self._host.relayed.append((dest_host, dest_port))
+        return self._host.is_jump
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
         if self._connection is not None:

@@ -94,3 +94,16 @@ Feature: GPU discovery
     Given GPU 0 is at 96 °C
     And the hive is running
     Then the metric "skep_device_temperature_celsius" of device "FAKE-0" should become 96
+
+  @OC-POOL-3010
+  Scenario: A device that vanishes takes its pool out until it is back
+    Given GPU 0 can vanish
+    And the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    When GPU 0 vanishes
+    Then pool "pool-0" should tell the cause "device_error"
+    And the verdicts of pool "pool-0" should have the reason "device_error"
+    And no process of pool "pool-0" should be left
+    When GPU 0 comes back
+    And I reset pool "pool-0"
+    Then pool "pool-0" should become "ready"

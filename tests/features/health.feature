@@ -16,6 +16,7 @@ Feature: Health and restarts
     When a worker of pool "pool-0" hangs
     Then pool "pool-0" should replace the worker, with the reason "health"
     And pool "pool-0" should have gone straight from "unready" to "ready"
+    And the metric "skep_health_check_total" of pool "pool-0" with outcome "silent" should become 3
 
   @OC-POOL-3060
   Scenario: A worker that was only slow is forgiven
@@ -58,3 +59,14 @@ Feature: Health and restarts
     Then a storm should open the breaker of pool "pool-0"
     When I reset pool "pool-0"
     Then pool "pool-0" should try again at once
+
+  @OC-POOL-3011
+  Scenario: Failures in a row open the breaker, one trial at a time is let through, and what holds closes it
+    Given failed workers are tried again after 0.05 s, and 5 failures in a row stop them for 1.5 s
+    And the hive is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct" and 2 replicas
+    When each worker of pool "pool-0" is killed as often as it comes back, 5 times
+    Then the breaker of pool "pool-0" should have opened with failure 5 of each replica
+    And the replicas of pool "pool-0" should have been tried once each, one at a time
+    And the metric "skep_breaker_state" of pool "pool-0" should become 0
+    And pool "pool-0" should become "ready"

@@ -28,6 +28,18 @@ Feature: Registration
     When the queen is killed
     Then pool "pool-0" should still be ready
 
+  @OC-POOL-3080
+  Scenario: A hive registers again with a queen that does not know it
+    Given a queen is running
+    And the hive of node "gpu-1" is running
+    And pool "pool-0" is ready with model "llama-3.1-8b-instruct"
+    Then the hive should be registered with the queen
+    When the queen is killed
+    And a queen that knows nobody takes its place
+    Then the queen should list node "gpu-1" as "alive"
+    And the queen should know pool "pool-0" of node "gpu-1" as "ready"
+    And pool "pool-0" should still be ready
+
   @OC-POOL-3081
   Scenario: A cordoned node gets no new work until it is wanted again
     Given a queen is running

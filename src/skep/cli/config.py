@@ -20,7 +20,7 @@ config = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SECTIONS = ("queen", "hive_daemon", "provisioning")
+SECTIONS = ("queen", "hive_daemon", "restarts", "provisioning")
 
 
 @config.command("show")

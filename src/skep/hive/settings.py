@@ -11,9 +11,12 @@ import msgspec
 from skep.errors import InvalidConfig
 from skep.errors.hive import UnsafeBind
 from skep.policy import restart, starting
+from skep.policy.backoff import BackoffLimits
+from skep.policy.breaker import BreakerLimits
 from skep.policy.restart import RestartLimits
 from skep.policy.starting import StartLimits
-from skep.spec.config import Config, FakeDeviceConfig
+from skep.policy.storm import StormLimits
+from skep.spec.config import Config, FakeDeviceConfig, RestartsConfig
 from skep.spec.engine import EngineSpec
 from skep.spec.folders import Folders, provisioned
 from skep.spec.ids import check_id
@@ -94,6 +97,7 @@ def from_config(
         probe_interval_s=hive.probe_interval_s,
         discover_interval_s=hive.discover_interval_s,
         inference_probe=hive.inference_probe,
+        restart=_limits(config.restarts),
         worker_host=hive.worker_host,
         allow=frozenset(config.provisioning.allow),
         model_folders=tuple(Path(one).expanduser().resolve() for one in config.provisioning.model_folders),
@@ -102,6 +106,19 @@ def from_config(
         pools=tuple(one for one in config.pool if one.node in (None, hive.node_id or default_node_id())),
         fake_devices=config.fake_device,
         provision_parallel=config.provisioning.max_parallel,
+    )
+
+
+def _limits(told: RestartsConfig) -> RestartLimits:
+    return RestartLimits(
+        backoff=BackoffLimits(
+            first_s=told.first_s,
+            delay_s_max=max(told.longest_s, told.first_s),
+            delay_s_min=min(BackoffLimits().delay_s_min, told.first_s),
+            stable_s=told.forgiven_s,
+        ),
+        breaker=BreakerLimits(failures_max=told.failures, open_s=told.open_s, stable_s=told.trial_s),
+        storm=StormLimits(restarts_max=told.storm_restarts, window_s=told.storm_s),
     )
 
 

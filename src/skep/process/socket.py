@@ -27,9 +27,12 @@ def bind_listener(host: str, port: int = 0) -> socket.socket:
             f"cannot listen on {host}:{port}: {error}", host=host, port=port, reason=str(error)
         ) from error
     try:
+        # A successor may bind the port while old connections linger. Where the system picks one, only after it has:
+        # before, it might give one port to two.
         if port:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.listen(BACKLOG)
         listener.setblocking(False)  # noqa: FBT003 - the standard library's signature
     except OSError as error:

@@ -55,6 +55,24 @@ class HiveConfig(_Section, frozen=True, kw_only=True):
     worker_host: str = "127.0.0.1"
 
 
+class RestartsConfig(_Section, frozen=True, kw_only=True):
+    """`[restarts]`: when a hive tries a failed worker again.
+
+    The wait before the next start begins at `first_s`, doubles with each failure in a row up to `longest_s`, and is
+    forgotten after `forgiven_s` of being ready. After `failures` in a row nothing is tried for `open_s`; then one trial
+    decides, and `trial_s` of being ready passes it. More than `storm_restarts` within `storm_s` stop a pool at once.
+    """
+
+    first_s: Annotated[float, Meta(gt=0, le=3600)] = 1.0
+    longest_s: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+    forgiven_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
+    failures: Annotated[int, Meta(ge=1, le=1000)] = 5
+    open_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
+    trial_s: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+    storm_restarts: Annotated[int, Meta(ge=1, le=100_000)] = 10
+    storm_s: Annotated[float, Meta(gt=0, le=86_400)] = 60.0
+
+
 class ProvisioningConfig(_Section, frozen=True, kw_only=True):
     """`[provisioning]`: what may be brought to this machine, and which folders an API call may name models in."""
 
@@ -82,7 +100,10 @@ class ModelConfig(_Section, frozen=True, kw_only=True):
 
 
 class FakeDeviceConfig(_Section, frozen=True, kw_only=True):
-    """One `[[fake_device]]`: with any of them, the machine's own accelerators are not looked at."""
+    """One `[[fake_device]]`: with any of them, the machine's own accelerators are not looked at.
+
+    With `while_exists`, a path, the device is there only while that file is, so that it can vanish and come back.
+    """
 
     index: Annotated[int, Meta(ge=0)]
     memory_total_bytes: Annotated[int, Meta(ge=0)]
@@ -90,6 +111,7 @@ class FakeDeviceConfig(_Section, frozen=True, kw_only=True):
     compute_capability: str | None = None
     temperature_c: float | None = None
     id: str = ""
+    while_exists: str = ""
 
 
 class Config(_Section, frozen=True, kw_only=True):
@@ -97,6 +119,7 @@ class Config(_Section, frozen=True, kw_only=True):
 
     queen: QueenConfig = QueenConfig()
     hive_daemon: HiveConfig = HiveConfig()
+    restarts: RestartsConfig = RestartsConfig()
     provisioning: ProvisioningConfig = ProvisioningConfig()
     model: tuple[ModelConfig, ...] = ()
     pool: tuple[PoolSpec, ...] = ()
@@ -153,7 +176,7 @@ def check(layer: Layer) -> Config:
 def environment_layer(environment: Mapping[str, str]) -> Layer:
     """Return what `SKEP_<SECTION>_<FIELD>` variables say, lists separated by commas."""
     values: dict[str, dict[str, Any]] = {}
-    for section in ("queen", "hive_daemon", "provisioning"):
+    for section in ("queen", "hive_daemon", "restarts", "provisioning"):
         kind = type(getattr(Config(), section))
         for field in msgspec.structs.fields(kind):
             given = environment.get(f"SKEP_{section}_{field.name}".upper())

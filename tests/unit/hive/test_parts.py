@@ -10,6 +10,7 @@ from skep.errors.hive import UnsafeBind
 from skep.hive.events import FOLLOWER_BEHIND_MAX, KEPT_MAX, EventLog
 from skep.hive.settings import from_config, read_token, split_address
 from skep.hive.unit import make_unit
+from skep.policy import restart
 from skep.spec.config import read_layer, resolve
 from skep.spec.folders import folders
 
@@ -52,6 +53,16 @@ def settings(text: str, **environment: str):
     return from_config(
         resolve([read_layer(text, source="x")]).config, folders({"HOME": "/h"}), environment=environment
     )
+
+
+def test_when_failed_workers_are_tried_again_is_configured_and_the_defaults_are_the_policies() -> None:
+    assert settings("").restart == restart.DEFAULT
+    found = settings("[restarts]\nfirst_s = 0.1\nfailures = 3\nopen_s = 20\nstorm_restarts = 7").restart
+    assert (found.backoff.first_s, found.backoff.delay_s_min) == (0.1, 0.1)
+    assert (found.breaker.failures_max, found.breaker.open_s, found.breaker.stable_s) == (3, 20.0, 60.0)
+    assert (found.storm.restarts_max, found.storm.window_s) == (7, 60.0)
+    with pytest.raises(InvalidConfig, match=r"x:2: restarts\.failures"):
+        settings("[restarts]\nfailures = 0")
 
 
 def token_file(tmp_path: Path, text: str = "0123456789abcdef0123", mode: int = 0o600) -> Path:

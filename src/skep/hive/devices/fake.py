@@ -1,6 +1,7 @@
 """Accelerators that are not there: a device tree from the configuration, so that every rule can be tried anywhere."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from skep.spec.config import FakeDeviceConfig
 from skep.spec.device import Device, DeviceKind
@@ -18,8 +19,12 @@ class FakeSource:
         self._used_bytes = used_bytes
 
     def discover(self) -> list[Device]:
-        """Return the devices."""
-        return [self._device(one) for one in self.devices]
+        """Return the devices that are there at present."""
+        return [
+            self._device(one)
+            for one in self.devices
+            if not one.while_exists or Path(one.while_exists).exists()
+        ]
 
     def _device(self, one: FakeDeviceConfig) -> Device:
         device_id = one.id or f"FAKE-{one.index}"

@@ -48,6 +48,8 @@ class Lab:
             "probe_interval_s": 0.2,
             "discover_interval_s": 0.3,
         }
+        self.restarts: dict[str, Any] = {}
+        self.env: dict[str, str] = {}
         self.provisioning: dict[str, Any] = {"cache_dir": str(folder / "cache")}
         self.models: dict[str, str] = {}
         self.engines: list[dict[str, Any]] = []
@@ -81,7 +83,7 @@ class Lab:
             self.add_model(DEFAULT_MODEL)
         path = self.folder / "skep.toml"
         path.write_text(self._toml(), encoding="utf-8")
-        return self._start("hive", ["hive", "--config", str(path)], {"SKEP_LOG_LEVEL": "debug"})
+        return self._start("hive", ["hive", "--config", str(path)], {"SKEP_LOG_LEVEL": "debug", **self.env})
 
     def start_queen(self, **settings: Any) -> Daemon:
         """Start a queen with a store of its own."""
@@ -148,7 +150,13 @@ class Lab:
         return daemon
 
     def _toml(self) -> str:
-        parts = ["[hive_daemon]", _pairs(self.settings), "[provisioning]", _pairs(self.provisioning)]
+        parts = []
+        for section, values in (
+            ("hive_daemon", self.settings),
+            ("restarts", self.restarts),
+            ("provisioning", self.provisioning),
+        ):
+            parts += [f"[{section}]", _pairs(values)]
         for name, reference in self.models.items():
             parts += ["[[model]]", _pairs({"name": name, "ref": reference})]
         for engine in self.engines:

@@ -7,6 +7,7 @@
 
 from skep.testkit.steps.arena import *
 from skep.testkit.steps.background import *
+from skep.testkit.steps.breaker import *
 from skep.testkit.steps.gateway import *
 from skep.testkit.steps.gpu import *
 from skep.testkit.steps.handoff import *

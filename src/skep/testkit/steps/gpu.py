@@ -1,10 +1,12 @@
 """Devices, masks, splits, memory."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_bdd import given, parsers, then, when
 
+from skep.testkit.fleet.lab import DEVICE_BYTES, Lab
 from skep.testkit.world import World
 
 MIB = 1 << 20
@@ -26,9 +28,34 @@ def gpu_memory(world: World, index: int, mebibytes: int) -> None:
 @given(parsers.parse("GPU {index:d} is at {degrees:g} °C"))
 def gpu_heat(world: World, index: int, degrees: float) -> None:
     """Declare a fake accelerator's temperature, before the hive starts."""
-    from skep.testkit.fleet.lab import DEVICE_BYTES
-
     world.fake_devices().add_device(index, DEVICE_BYTES, temperature_c=degrees)
+
+
+@given(parsers.parse("GPU {index:d} can vanish"))
+def gpu_can_vanish(world: World, index: int) -> None:
+    """Declare a fake accelerator that is there while a file of this scenario is, before the hive starts."""
+    lab = world.fake_devices()
+    there = _presence(lab, index)
+    there.touch()
+    lab.add_device(index, DEVICE_BYTES, while_exists=str(there))
+
+
+@when(parsers.parse("GPU {index:d} vanishes"))
+def gpu_vanishes(world: World, index: int) -> None:
+    """Take the accelerator away, as a driver does that lost it."""
+    for pool_id in world.marks:
+        world.mark(pool_id)
+    _presence(world.own(), index).unlink()
+
+
+@when(parsers.parse("GPU {index:d} comes back"))
+def gpu_comes_back(world: World, index: int) -> None:
+    """Let the accelerator be there again, and wait until the hive has seen it."""
+    _presence(world.own(), index).touch()
+    world.own().until(
+        lambda: any(each["id"] == f"FAKE-{index}" for each in world.ask("/v2/devices").body["devices"]),
+        what=f"the hive sees GPU {index} again",
+    )
 
 
 @when("I ask for the devices")
@@ -115,3 +142,7 @@ def _device(world: World, index: int) -> dict[str, Any]:
     assert found, f"no accelerator {index} among {[each['id'] for each in devices]}"
     first: dict[str, Any] = found[0]
     return first
+
+
+def _presence(lab: Lab, index: int) -> Path:
+    return lab.folder / f"gpu-{index}"

@@ -51,6 +51,20 @@ def engine_from_source(world: World, engine: str) -> None:
     )
 
 
+@given(parsers.parse('the machine has no "{tool}"'))
+def without_tool(world: World, tool: str) -> None:
+    """Give the hive a PATH with every program of this machine's but one."""
+    lab = world.own()
+    programs = lab.folder / "programs"
+    programs.mkdir()
+    for folder in os.get_exec_path():
+        for path in Path(folder).glob("*"):
+            link = programs / path.name
+            if path.name != tool and not link.is_symlink():
+                link.symlink_to(path)
+    lab.env["PATH"] = str(programs)
+
+
 @when(parsers.parse('I preload pool "{pool_id}" with model "{model}" on engine "{engine}"'))
 def preload_on_engine(world: World, pool_id: str, model: str, engine: str) -> None:
     """Declare a pool on an engine of skep.toml, and load it."""
@@ -62,6 +76,13 @@ def preload_on_engine(world: World, pool_id: str, model: str, engine: str) -> No
 def no_downloads(world: World) -> None:
     """Forbid downloads by the machine's own configuration."""
     world.own().provisioning["allow"] = ["build", "package"]
+
+
+@then(parsers.parse('pool "{pool_id}" should tell "{text}"'))
+def tells_text(world: World, pool_id: str, text: str) -> None:
+    """Wait until the pool's last error says this to its user."""
+    found = world.until_pool(pool_id, lambda pool: pool["last_error"] is not None, what="tells an error")
+    assert text in found["last_error"]["message"], found["last_error"]
 
 
 @then("the engine should download the model")

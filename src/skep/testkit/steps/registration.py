@@ -31,6 +31,17 @@ def queen_killed(world: World) -> None:
     world.queen.kill()
 
 
+@when("a queen that knows nobody takes its place")
+def new_queen(world: World) -> None:
+    """Start a queen at the same addresses, with an empty store: what a hive tells it of is unknown to it."""
+    assert world.queen is not None, "no queen was started"
+    lab, before = world.own(), world.queen.report
+    address = {name: before[name].partition("://")[2] for name in ("gateway", "admin")}
+    world.queen = lab.start_queen(
+        bind=address["gateway"], admin_bind=address["admin"], store=f"sqlite:{lab.folder / 'empty.db'}"
+    )
+
+
 @when(parsers.re(r'I (?P<verb>cordon|uncordon) node "(?P<node_id>[^"]+)"'))
 def cordon(world: World, verb: str, node_id: str) -> None:
     """Tell the queen to give a node no new work, or to give it some again."""

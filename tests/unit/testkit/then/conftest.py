@@ -124,7 +124,7 @@ class Scene:
         self.answers[f"/v2/pools/{POOL}"] = (200, self.pool)
         self.answers[f"/v2/pools/{POOL}/why"] = (
             200,
-            {"verdicts": [{"verdict": each} for each in self.verdicts]},
+            {"verdicts": [{"replica_id": "r0", "verdict": each} for each in self.verdicts]},
         )
         lines = "".join(f"data: {json.dumps(each)}\n\n" for each in self.events)
         self.answers[f"/v2/pools/{POOL}/events"] = (200, lines)

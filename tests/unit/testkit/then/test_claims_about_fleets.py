@@ -76,6 +76,24 @@ def foreigner(pid: int | None = None, started: int | None = None) -> Change:
     return lambda scene: scene.world.seen.update(foreigner=facts)
 
 
+def tried(*told: str) -> Change:
+    """Two replicas, and what befell them: "r0 trial", "r0 proved"."""
+
+    def change(scene: Any) -> None:
+        second = {**scene.replica, "replica_id": "r1"}
+        scene.pool["replicas"] = [scene.replica, second]
+        scene.events[:] = [
+            {
+                "id": number,
+                "kind": "replica",
+                "facts": {"replica_id": each.split()[0], "event": each.split()[1]},
+            }
+            for number, each in enumerate(told, 1)
+        ]
+
+    return change
+
+
 def verdict_logged(*gone: str, **changes: Any) -> Change:
     def change(scene: Any) -> None:
         fields = {**scene.logged, "kind": "verdict", "replica_id": "r0", "restart_count": 0, "backoff_s": 0.5}
@@ -201,7 +219,16 @@ CLAIMS = [
     Claim('pool "pool-0" should serve model "m"', (replica(model="other"), replica(state="starting"))),
     Claim('no process of pool "pool-0" should be left', (processes(7),), processes()),
     Claim('pool "pool-0" should be unknown', (answer("/v2/pools/pool-0", 200, {}),), answer("/v2/pools/pool-0", 404, {})),
+    Claim('the breaker of pool "pool-0" should have opened with failure 3 of each replica',
+          (verdicts(breaker="closed"), verdicts(breaker="open"), lambda scene: scene.verdicts[1].update(is_storm=True)),
+          lambda scene: scene.verdicts[2].update(breaker="open")),
+    Claim('the replicas of pool "pool-0" should have been tried once each, one at a time',
+          (tried("r1 trial", "r0 trial"), tried("r0 trial", "r1 trial", "r0 proved", "r1 proved"), tried("r0 trial", "r0 proved"),
+           tried("r0 trial", "r0 proved", "r1 trial", "r1 proved", "r1 trial"), replica(breaker="half_open"), replica(state="held")),
+          tried("r0 trial", "r0 proved", "r1 trial", "r1 proved")),
     # provisioning
+    Claim('pool "pool-0" should tell "apt-get install cmake"', (pool(last_error=None), pool(last_error={"message": "no cmake"})),
+          pool(last_error={"message": "run: apt-get install cmake"})),
     Claim("the engine should download the model", (no_cache, forged_cache, hub("HEAD")), hub("GET")),
     Claim('the model "m" should be downloaded 1 times', (hub("GET", "GET"), hub("GET bytes=3-"), forged_cache), hub("GET bytes=0-")),
     Claim('the download of model "m" should have been resumed', (hub("GET", "GET"), hub("GET bytes=0-")), hub("GET", "GET bytes=3-")),

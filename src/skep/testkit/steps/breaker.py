@@ -1,0 +1,99 @@
+"""The circuit breaker of a pool's replicas: opened by failures in a row, tried once, closed by what holds."""
+
+import os
+import signal
+from collections import Counter
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+from pytest_bdd import given, parsers, then, when
+
+from skep.testkit.world import World
+
+TRIAL_S = 0.5
+
+
+@given(
+    parsers.parse(
+        "failed workers are tried again after {first_s:g} s, and {failures:d} failures in a row stop them for {open_s:g} s"
+    )
+)
+def quick_limits(world: World, first_s: float, failures: int, open_s: float) -> None:
+    """Set the hive's `[restarts]`, so that a test can wait for what takes minutes otherwise. Storms are left out."""
+    world.own().restarts = {
+        "first_s": first_s,
+        "longest_s": first_s * 2,
+        "failures": failures,
+        "open_s": open_s,
+        "trial_s": TRIAL_S,
+        "storm_restarts": 1000,
+    }
+
+
+@when(parsers.parse('each worker of pool "{pool_id}" is killed as often as it comes back, {times:d} times'))
+def killed_again_and_again(world: World, pool_id: str, times: int) -> None:
+    """SIGKILL every worker whenever it is ready, until each of the pool's replicas has been lost so often."""
+    world.until_ready(pool_id)
+    world.mark(pool_id)
+    dead: set[int] = set()
+    lost: Counter[str] = Counter()
+
+    def all_were_lost() -> bool:
+        replicas = world.pool(pool_id)["replicas"]
+        for each in replicas:
+            if each["state"] == "ready" and each["pid"] not in dead and lost[each["replica_id"]] < times:
+                dead.add(each["pid"])
+                lost[each["replica_id"]] += 1
+                with suppress(ProcessLookupError):
+                    os.kill(each["pid"], signal.SIGKILL)
+        return all(lost[each["replica_id"]] >= times for each in replicas)
+
+    world.lab.until(all_were_lost, what=f"each worker of {pool_id} was killed {times} times", within_s=60)
+
+
+@then(
+    parsers.parse(
+        'the breaker of pool "{pool_id}" should have opened with failure {number:d} of each replica'
+    )
+)
+def opened_with(world: World, pool_id: str, number: int) -> None:
+    """Wait for so many verdicts on each replica; hold that all but the last let it be tried again, and none is a storm."""
+
+    def told() -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for each in world.ask(f"/v2/pools/{pool_id}/why").body["verdicts"]:
+            found.setdefault(each["replica_id"], []).append(each["verdict"])
+        return found
+
+    world.lab.until(
+        lambda: told() and all(len(each) >= number for each in told().values()),
+        what=f"each replica of {pool_id} failed {number} times",
+    )
+    for replica_id, verdicts in told().items():
+        states = [each["breaker"] for each in verdicts[:number]]
+        assert states == ["closed"] * (number - 1) + ["open"], f"{replica_id}: {states}"
+        assert not any(each["is_storm"] for each in verdicts), f"{replica_id}: {verdicts}"
+
+
+@then(parsers.parse('the replicas of pool "{pool_id}" should have been tried once each, one at a time'))
+def one_trial_at_a_time(world: World, pool_id: str) -> None:
+    """Wait until every breaker is closed again; hold that no trial began before the one before it was proved."""
+    found = world.until_pool(
+        pool_id,
+        lambda pool: all(
+            each["state"] == "ready" and each["breaker"] == "closed" for each in pool["replicas"]
+        ),
+        what="has closed its breakers",
+    )
+    events = [each["facts"] for each in world.events(pool_id, kind="replica")]
+    tried = [index for index, each in enumerate(events) if each["event"] == "trial"]
+    replicas = [events[index]["replica_id"] for index in tried]
+    assert sorted(replicas) == sorted(each["replica_id"] for each in found["replicas"]), replicas
+    for begun, following in pairwise(tried):
+        between = [
+            each["event"]
+            for each in events[begun:following]
+            if each["replica_id"] == events[begun]["replica_id"]
+        ]
+        assert "proved" in between, f"{events[begun]['replica_id']} was still on trial: {between}"

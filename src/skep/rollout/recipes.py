@@ -130,7 +130,7 @@ def start_service(facts: HostFacts) -> RemoteStep:
     """Start or restart the hive: by systemd's user manager where there is one, else by a small supervisor of ours."""
     if facts.has_systemd_user:
         return RemoteStep(name="service", detail="systemd --user", script=service.START_BY_SYSTEMD)
-    return RemoteStep(name="service", detail="own supervisor", script=service.START_SUPERVISED)
+    return RemoteStep(name="service", detail="own supervisor", script=service.start_supervised())
 
 
 def gate(host: HiveHost, python: str) -> RemoteStep:
@@ -179,6 +179,6 @@ def uninstall() -> RemoteStep:
     script = service.STOP + (
         f"rm -f {layout.BIN}/skep {layout.UNIT} {layout.CURRENT} {layout.PREVIOUS}\n"
         f"rm -rf {layout.VERSIONS} {layout.ENGINES} {layout.WORKERS} {layout.UPLOADS} {layout.BUILD} {layout.HIVE_TOKEN} {layout.DRAINED}\n"
-        f"rm -f {layout.MANIFEST} {layout.SERVICE_LOG}\n"
+        f"rm -f {layout.MANIFEST} {service.LOGS}\n"
     )
     return RemoteStep(name="uninstall", detail="what the manifest lists", script=script)

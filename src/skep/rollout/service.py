@@ -57,12 +57,41 @@ systemctl --user restart skep-hive
 loginctl enable-linger "$(id -un)" 2>/dev/null || echo "lingering is off: the hive ends with the last login"
 """
 
-# `9>&-`: the service must not inherit the sync's lock. A hive that ends by itself is started again, with a pause.
-START_SUPERVISED: Final = f"""{STOP}
-setsid sh -c '{SHELL_FUNCTIONS.replace("'", chr(39) + chr(92) + chr(39) + chr(39))}
+LOG_BYTES_MAX: Final = 8 << 20
+LOGS_KEPT: Final = 3
+LOOK_S: Final = 10
+
+# As logrotate's copytruncate: the hive has the file open to append to, and goes on at its new beginning. Where the disk
+# is too full for a copy the file is emptied all the same.
+_ROTATED: Final = f"""rotated() {{
+  [ "$(wc -c < {layout.SERVICE_LOG})" -gt "$1" ] || return 0
+  n={LOGS_KEPT}
+  while [ $n -gt 1 ]; do
+    m=$((n-1)); [ ! -e {layout.SERVICE_LOG}.$m ] || mv {layout.SERVICE_LOG}.$m {layout.SERVICE_LOG}.$n; n=$m
+  done
+  cp {layout.SERVICE_LOG} {layout.SERVICE_LOG}.new && mv {layout.SERVICE_LOG}.new {layout.SERVICE_LOG}.1 || rm -f {layout.SERVICE_LOG}.new
+  : > {layout.SERVICE_LOG}
+}}
+"""
+
+LOGS: Final = " ".join(
+    [layout.SERVICE_LOG, *(f"{layout.SERVICE_LOG}.{end}" for end in ("new", *range(1, LOGS_KEPT + 1)))]
+)
+
+
+def start_supervised(*, log_bytes_max: int = LOG_BYTES_MAX, look_s: float = LOOK_S) -> str:
+    """Return sh that starts the hive under our own supervisor, which starts it again, with a pause, when it ends.
+
+    Its log is looked at every `look_s`; of one that is longer than `log_bytes_max` the last `LOGS_KEPT` are kept.
+    """
+    functions = f"{SHELL_FUNCTIONS}{_ROTATED}".replace("'", "'\\''")
+    # `9>&-`: the service must not inherit the sync's lock.
+    return f"""{STOP}
+setsid sh -c '{functions}
 echo "$$ $(born $$)" > {layout.SERVICE_PID}.new
 mv {layout.SERVICE_PID}.new {layout.SERVICE_PID}
-trap "kill \\$c 2>/dev/null; wait \\$c; rm -f {layout.SERVICE_PID}; exit 0" TERM INT
+( trap "kill \\$z; exit 0" TERM; while supervised; do rotated {log_bytes_max}; sleep {look_s:g} & z=$!; wait $z; done ) & r=$!
+trap "kill \\$c \\$r 2>/dev/null; wait \\$c \\$r; rm -f {layout.SERVICE_PID}; exit 0" TERM INT
 while :; do
   {layout.BIN}/skep hive --config "$HOME"/{layout.HIVE_CONFIG} </dev/null & c=$!
   wait $c

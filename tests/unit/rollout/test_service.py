@@ -1,15 +1,18 @@
 """Whether a hive runs is read from a pid and its start time; neither a pid used again nor an unreaped process counts."""
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from skep.rollout import layout
-from skep.rollout.service import IS_SERVING
+from skep.rollout.recipes import uninstall
+from skep.rollout.service import IS_SERVING, LOGS_KEPT, STOP, start_supervised
 
 
 def serves(home: Path) -> str:
@@ -50,3 +53,85 @@ def test_one_that_was_killed_and_is_not_reaped_does_not(child: subprocess.Popen,
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # It is dead, and stays a zombie.
     assert serves(tmp_path) == "stopped"
+
+
+def run_at(home: Path, script: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "HOME": str(home)}
+    return subprocess.run(
+        ["sh", "-ec", script], cwd=home, env=env, capture_output=True, text=True, timeout=30, check=True
+    )
+
+
+TALKER = """#!/bin/sh
+n=0
+while [ ! -e "$HOME/quiet" ]; do n=$((n+1)); echo "line $n of a hive that has much to say about its day"; done
+exec sleep 600
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A host's home whose hive talks without a pause, until there is a file `quiet`."""
+    home = tmp_path / "a home's folder"
+    for folder in (layout.BIN, layout.SHARE):
+        (home / folder).mkdir(parents=True)
+    (home / layout.BIN / "skep").write_text(TALKER)
+    (home / layout.BIN / "skep").chmod(0o700)
+    yield home
+    run_at(home, STOP)
+
+
+def test_the_log_of_our_own_supervisor_is_bounded_and_its_end_is_kept(home: Path) -> None:
+    run_at(home, start_supervised(log_bytes_max=50_000, look_s=0.02))
+    log = home / layout.SERVICE_LOG
+    kept = [log.with_name(f"{log.name}.{number}") for number in range(1, LOGS_KEPT + 1)]
+    first = until(lambda: kept[-1].exists() and kept[-1].read_text())
+    until(lambda: kept[-1].read_text() != first)  # The oldest goes.
+    (home / "quiet").touch()
+    until(lambda: log.stat().st_size <= 50_000)
+    assert sorted(path.name for path in log.parent.glob("hive.log*")) == [
+        log.name,
+        *(one.name for one in kept),
+    ]
+    assert all(one.stat().st_size > 50_000 for one in kept), "none is cut before it is full"
+    starts = [int(one.read_text().split("line ")[1].split()[0]) for one in kept]
+    assert starts == sorted(starts, reverse=True), "the newest is the first"
+    run_at(home, STOP)
+    assert serves(home) == "stopped"
+    until(lambda: not marked(home))
+
+
+def test_a_disk_without_room_for_a_copy_gets_its_log_emptied(home: Path) -> None:
+    (home / "tools").mkdir()
+    (home / "tools/cp").write_text('#!/bin/sh\n: > "$2"\necho no space left >&2\nexit 1\n')
+    (home / "tools/cp").chmod(0o700)
+    run_at(home, 'PATH="$HOME/tools:$PATH"\n' + start_supervised(log_bytes_max=50_000, look_s=0.02))
+    log = home / layout.SERVICE_LOG
+    until(lambda: "no space left" in log.read_text())
+    assert [path.name for path in log.parent.glob("hive.log.*") if path.suffix != ".new"] == []
+
+
+def test_removal_takes_the_kept_logs_too(home: Path) -> None:
+    log = home / layout.SERVICE_LOG
+    for name in (log.name, *(f"{log.name}.{number}" for number in range(1, LOGS_KEPT + 1))):
+        log.with_name(name).touch()
+    run_at(home, uninstall().script)
+    assert list(log.parent.glob("hive.log*")) == []
+
+
+def until(condition: Callable[[], object]) -> object:
+    deadline_s = time.monotonic() + 20
+    while not (found := condition()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    return found
+
+
+def marked(home: Path) -> list[str]:
+    """Return what still runs with this home."""
+    mark, found = f"HOME={home}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(entry.name)
+    return found

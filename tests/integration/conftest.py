@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import uvloop
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -218,3 +220,15 @@ def start_worker() -> Iterator[Callable[[], tuple[str, subprocess.Popen]]]:
         finally:
             child.kill()
             child.wait()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator:
+    if not CHROMIUM.exists():
+        pytest.skip("no chromium here: apt-get install chromium")
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        await running.close()

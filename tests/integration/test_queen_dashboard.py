@@ -2,12 +2,10 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
 DEVICE = {
     "id": "GPU-1", "kind": "cuda", "index": 0, "name": "Test accelerator",
     "memory_total_bytes": 16 << 30, "memory_free_bytes": 4 << 30, "temperature_c": 50,
@@ -109,18 +107,6 @@ async def test_the_page_names_no_outside_address(start_queen):
                 assert "default-src 'none'" in answer.headers["content-security-policy"]
             assert "http:" not in text
             assert "https:" not in text
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator:
-    if not CHROMIUM.exists():
-        pytest.skip("no chromium here: apt-get install chromium")
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        await running.close()
 
 
 @pytest.fixture

@@ -93,12 +93,15 @@ def configure(host: HiveHost, key: str) -> RemoteStep:
 
 
 def engines(workers: Sequence[InstalledWorker]) -> RemoteStep:
-    """Ask skep on the host for engines, side by side: those that share a build wait for each other there."""
+    """Ask skep on the host for engines, side by side: those that share a build wait for each other there.
+
+    By the hive's own configuration, so that an `[[engine]]` of it can be asked for and its `[provisioning]` holds.
+    """
     lines = [f"mkdir -p {layout.WORKERS}", "pids="]
     for worker in workers:
         features = "".join(f" --feature {q(feature)}" for feature in worker.features)
         note = f"{layout.WORKERS}/{worker.slug}"
-        ask = f"{layout.BIN}/skep engine ensure {q(worker.type)} --version {q(worker.version)}{features} --quiet --print-folder"
+        ask = f'{layout.BIN}/skep engine ensure {q(worker.type)} --version {q(worker.version)}{features} --config "$HOME"/{layout.HIVE_CONFIG} --quiet --print-folder'
         lines.append(
             f'{{ {ask} </dev/null > {q(note + ".new")} && mv {q(note + ".new")} {q(note)}; }} & pids="$pids $!"'
         )

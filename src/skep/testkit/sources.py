@@ -52,6 +52,14 @@ def make_repository(folder: Path) -> str:
     return folder.as_uri()
 
 
+def committed(folder: Path, *, tag: str) -> None:
+    """Make a folder that is there a repository with one commit of all of it, and a tag. Raises: LabUnavailable."""
+    _git(folder, "init", "-q")
+    _git(folder, "add", ".")
+    _git(folder, "commit", "-q", "-m", tag)
+    _git(folder, "tag", tag)
+
+
 def _git(folder: Path, *argv: str) -> None:
     try:
         subprocess.run(

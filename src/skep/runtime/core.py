@@ -33,10 +33,6 @@ from skep.runtime.slots import PrefixCache
 from skep.runtime.text import Pieces
 
 EXPIRY_CHECK_S = 0.05
-PARK_AFTER_S = 0.5
-FOLLOW_PREFIXES_MIN = (
-    4  # Times `reuse_prefix_min`: what another's computing must spare to be worth waiting for.
-)
 _log = logging.getLogger(__name__)
 _NOBODY: frozenset[str] = frozenset()
 

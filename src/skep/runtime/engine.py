@@ -27,7 +27,6 @@ from skep.errors.runtime import (
 from skep.runtime import sampling
 from skep.runtime.backend import BackendModel, MemoryUse
 from skep.runtime.constraint import Compiler, Matcher
-from skep.runtime.counters import snapshot
 from skep.runtime.driver import CLOSE_S_MAX, Driver
 from skep.runtime.intake import check_prompt, check_request
 from skep.runtime.integrity import violations
@@ -35,6 +34,7 @@ from skep.runtime.job import Job
 from skep.runtime.options import EngineOptions, check_options
 from skep.runtime.outbox import Outbox
 from skep.runtime.request import EmbeddingRequest, EngineStats, GenerationRequest
+from skep.runtime.snapshot import snapshot
 
 __all__ = ["Engine", "EngineOptions"]
 

@@ -1,7 +1,6 @@
 """What the engine does when a decode does not go well: interrupted, out of cache, or failed."""
 
 import logging
-from typing import TYPE_CHECKING
 
 from skep.errors import SkepError
 from skep.errors.runtime import DeviceError, EngineFault, NoCacheSlot
@@ -11,14 +10,12 @@ from skep.runtime.roster import Roster
 from skep.runtime.scheduler import Batch
 from skep.runtime.sequence import Sequence
 from skep.runtime.slots import truncate
-
-if TYPE_CHECKING:
-    from skep.runtime.core import EngineCore
+from skep.runtime.state import EngineState
 
 _log = logging.getLogger(__name__)
 
 
-def repair(core: "EngineCore", batch: Batch, session: BackendSession) -> None:
+def repair(core: EngineState, batch: Batch, session: BackendSession) -> None:
     """After an interrupt, keep what was computed, and forget what has no logits to sample from."""
     session.resume()
     core.counters.interrupted += 1
@@ -35,7 +32,7 @@ def repair(core: "EngineCore", batch: Batch, session: BackendSession) -> None:
         core.roster.sort_in(seq)
 
 
-def relieve(core: "EngineCore", error: NoCacheSlot, session: BackendSession) -> None:
+def relieve(core: EngineState, error: NoCacheSlot, session: BackendSession) -> None:
     """Make cache room: idle prefixes give way first, then jobs whose reader is behind, then the youngest.
 
     A job that gives way queues again, and loses nothing.
@@ -70,7 +67,7 @@ def _youngest(roster: Roster) -> Sequence:
     return max(roster.active(), key=lambda seq: seq.admitted_at)
 
 
-def reopen(core: "EngineCore", error: SkepError) -> None:
+def reopen(core: EngineState, error: SkepError) -> None:
     """The session is spoiled: its jobs fail with the cause, and a new session takes its place."""
     _log.error("a decode failed, the context is opened again: %s", error)
     for seq in (*core.roster.active(), *core.roster.unseated()):

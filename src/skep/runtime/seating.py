@@ -1,28 +1,24 @@
 """Who gets a slot, and when a prompt is computed: admission, giving way, and waiting for another's same beginning."""
 
-from typing import TYPE_CHECKING
-
 from skep.errors import SkepError
 from skep.lifecycle.job import JobEvent
 from skep.runtime.backend import BackendSession
 from skep.runtime.job import Job
 from skep.runtime.sequence import Sequence
+from skep.runtime.state import EngineState
 from skep.runtime.text import TextStream
-
-if TYPE_CHECKING:
-    from skep.runtime.core import EngineCore
 
 PARK_AFTER_S = 0.5
 # Times `reuse_prefix_min`: what another's computing must spare a prompt to be worth waiting for.
 FOLLOW_PREFIXES_MIN = 4
 
 
-def can_admit(core: "EngineCore") -> bool:
+def can_admit(core: EngineState) -> bool:
     """True when a waiting job would get a slot now."""
     return not core.is_tight and core.roster.has_idle_slot
 
 
-def _park(core: "EngineCore", now: float) -> None:
+def _park(core: EngineState, now: float) -> None:
     """Where everybody waits for readers that stay behind, the one that has been behind longest gives way.
 
     Not in deterministic mode: what it computed would be computed in other chunks.
@@ -35,7 +31,7 @@ def _park(core: "EngineCore", now: float) -> None:
         roster.park(longest, now=now)
 
 
-def admit(core: "EngineCore", now: float) -> None:
+def admit(core: EngineState, now: float) -> None:
     """Give idle slots to those who wait: jobs that had to give way first, then newcomers, in turn over clients."""
     roster, session = core.roster, core.session
     _park(core, now)
@@ -53,7 +49,7 @@ def admit(core: "EngineCore", now: float) -> None:
         _seat(core, seq, session)
 
 
-def _begin(core: "EngineCore", job: Job, session: BackendSession, now: float) -> Sequence:
+def _begin(core: EngineState, job: Job, session: BackendSession, now: float) -> Sequence:
     request = job.generation
     return Sequence(
         job,
@@ -63,7 +59,7 @@ def _begin(core: "EngineCore", job: Job, session: BackendSession, now: float) ->
     )
 
 
-def _seat(core: "EngineCore", seq: Sequence, session: BackendSession) -> None:
+def _seat(core: EngineState, seq: Sequence, session: BackendSession) -> None:
     placement = core.prefixes.place(core.roster.slots, seq.tokens)
     assert placement is not None
     cached = core.prefixes.carry_out(placement, session)
@@ -79,7 +75,7 @@ def _seat(core: "EngineCore", seq: Sequence, session: BackendSession) -> None:
         _start(core, seq)
 
 
-def _start(core: "EngineCore", seq: Sequence) -> None:
+def _start(core: EngineState, seq: Sequence) -> None:
     """Its prompt is computed from now on; what the cache spares is known."""
     seq.donor = None
     core.counters.prefix_queries += len(seq.tokens)
@@ -91,7 +87,7 @@ def _start(core: "EngineCore", seq: Sequence) -> None:
         core.touched.append(seq.job.outbox)
 
 
-def prompts(core: "EngineCore", session: BackendSession) -> list[Sequence]:
+def prompts(core: EngineState, session: BackendSession) -> list[Sequence]:
     """Return the sequences whose prompt is to be computed now; others wait for one that begins as they do."""
     for seq in [seq for seq in core.roster.prefilling if seq.donor is not None]:
         donor = seq.donor

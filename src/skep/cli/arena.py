@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from skep.arena.step import StepResult
 
 app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -110,7 +111,10 @@ def episode(
 
 @app.command("policies")
 def policies(as_json: JsonOption = False) -> None:
-    """List the policies, actions, rewards and scenarios by name."""
+    """List the policies, actions, rewards and scenarios by name.
+
+    Example: [bold]skep arena policies[/bold]
+    """
     from skep.arena.actions import ACTIONS
     from skep.arena.policies.registry import policy_names
     from skep.arena.rewards import REWARDS

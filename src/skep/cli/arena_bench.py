@@ -30,7 +30,9 @@ ScenariosOption = Annotated[
 ]
 PoliciesOption = Annotated[str, typer.Option("--policies", "-p", help="Names with commas.")]
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, max=SEEDS_MAX, help="So many seeds, from 0.")]
-RewardOption = Annotated[str, typer.Option("--reward", "-r")]
+RewardOption = Annotated[
+    str, typer.Option("--reward", "-r", help="base, shaped, scale, cost_aware or max_punish.")
+]
 ProcessesOption = Annotated[
     int, typer.Option("--processes", "-j", min=1, max=1024, help="Processes of this machine.")
 ]
@@ -177,7 +179,7 @@ def train(
     reward: RewardOption = "shaped",
     steps: Annotated[int, typer.Option(min=100, max=100_000_000, help="Environment steps.")] = 60_000,
     environments: Annotated[int, typer.Option(min=1, max=4096, help="Environments side by side.")] = 16,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.")] = 0,
     processes: ProcessesOption = 1,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

@@ -24,7 +24,7 @@ def fleet(
     model: Annotated[
         Path | None, typer.Option("--model", help="A worker as `skep arena calibrate` measured it.")
     ] = None,
-    replicas: Annotated[int, typer.Option("--replicas", min=1, max=10_000)] = 4,
+    replicas: Annotated[int, typer.Option("--replicas", min=1, max=10_000, help="Workers of each pool.")] = 4,
     policy: Annotated[
         list[str] | None,
         typer.Option("--policy", "-p", help="A placement policy; may be repeated. Default: all."),
@@ -142,9 +142,11 @@ def calibrate(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, max=100, help="Fits, each with its share of the check.")
     ] = 3,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Everything random follows from it.")] = 0,
     save: Annotated[Path | None, typer.Option("--save", help="Write the model here.")] = None,
-    token: Annotated[str | None, typer.Option("--token", envvar="SKEP_WORKER_TOKEN")] = None,
+    token: Annotated[
+        str | None, typer.Option("--token", envvar="SKEP_WORKER_TOKEN", help="The worker's bearer token.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Measure a real worker, fit the fleet's worker model, and tell how far off it is.

@@ -12,6 +12,7 @@ from skep.errors import InvalidConfig
 
 DIFFERENCES_SHOWN_MAX = 200
 trace_app = typer.Typer(
+    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Look at traces, check, convert, make, import and compare them. Traces of any size are streamed by "
@@ -48,7 +49,10 @@ def info(trace: TraceArgument, as_json: JsonOption = False) -> None:
 
 @trace_app.command("validate")
 def validate(trace: TraceArgument) -> None:
-    """Check every event; the first thing that is wrong is told, with its place. Exit code 1: not valid."""
+    """Check every event; the first thing that is wrong is told, with its place. Exit code 1: not valid.
+
+    Example: [bold]skep arena trace validate demo.msgpack[/bold]
+    """
     from skep.arena.trace.stream import check_stream
 
     with told_warnings():
@@ -78,7 +82,7 @@ def generate(
     scenario: Annotated[str | None, typer.Option(help="The trace of a built-in scenario.")] = None,
     name: Annotated[str, typer.Option(help="The workload's name.")] = "web",
     kind: Annotated[str, typer.Option(help="Deployment, StatefulSet, ReplicaSet or Job.")] = "Deployment",
-    replicas: Annotated[int, typer.Option(min=0, max=1_000_000)] = 3,
+    replicas: Annotated[int, typer.Option(min=0, max=1_000_000, help="Pods of the workload.")] = 3,
     cpu: Annotated[str, typer.Option(help="Each container's CPU request.")] = "1500m",
     memory: Annotated[str, typer.Option(help="Each container's memory request.")] = "256Mi",
     events: Annotated[
@@ -136,8 +140,8 @@ def import_command(
 
 @trace_app.command("diff")
 def diff(
-    before: Annotated[Path, typer.Argument()],
-    after: Annotated[Path, typer.Argument()],
+    before: Annotated[Path, typer.Argument(help="A trace.")],
+    after: Annotated[Path, typer.Argument(help="The trace to compare with it.")],
     as_json: JsonOption = False,
 ) -> None:
     """Say how two traces differ, value by value. Exit code 1: they do.

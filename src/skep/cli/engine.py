@@ -18,7 +18,10 @@ from skep.spec.engine import EngineSpec
 from skep.spec.folders import folders, provisioned
 
 engine = typer.Typer(
-    no_args_is_help=True, help="Bring engines to this machine, and list them.", rich_markup_mode="rich"
+    add_completion=False,
+    no_args_is_help=True,
+    help="Bring engines to this machine, and list them.",
+    rich_markup_mode="rich",
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -104,7 +107,10 @@ def _folder(found: Engine, root: Path) -> str:
 
 @engine.command("list")
 def engine_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the engines that were brought to this machine."""
+    """List the engines that were brought to this machine.
+
+    Example: [bold]skep engine list[/bold]
+    """
     found = list_engines(_root(load_config(config).config))
     if as_json:
         print_json(found)

@@ -12,7 +12,12 @@ from skep.cli.queen import TokenFile, Url, read_token
 from skep.errors import InvalidConfig
 from skep.queen.adminclient import call
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
 
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -40,7 +45,10 @@ def create(
     expires: str = typer.Option("", help="After 90m, 12h or 30d; never by default."),
     json: bool = typer.Option(False, "--json", help="For scripts."),
 ) -> None:
-    """Make a key and print it: it is shown this once."""
+    """Make a key and print it: it is shown this once.
+
+    Example: [bold]skep key create ci --requests-per-minute 60 --expires 30d[/bold]
+    """
     limits = {
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
@@ -67,7 +75,10 @@ def create(
 
 @app.command("list")
 def list_keys(ctx: typer.Context, json: bool = typer.Option(False, "--json", help="For scripts.")) -> None:
-    """List keys, their limits, and what they have used."""
+    """List keys, their limits, and what they have used.
+
+    Example: [bold]skep key list --json[/bold]
+    """
     url, token = ctx.obj
     found = console.run(lambda: call(url, token, "GET", "/v2/keys"))
     if json:
@@ -98,7 +109,10 @@ def list_keys(ctx: typer.Context, json: bool = typer.Option(False, "--json", hel
 def revoke(
     ctx: typer.Context, key_id: str = typer.Argument(help="The id that `skep key list` shows.")
 ) -> None:
-    """Revoke a key: refused at every queen a moment later."""
+    """Revoke a key: refused at every queen a moment later.
+
+    Example: [bold]skep key revoke ci[/bold]
+    """
     url, token = ctx.obj
     console.run(lambda: call(url, token, "DELETE", f"/v2/keys/{key_id}"))
     console.err().print(f"key {key_id} is revoked", markup=False)

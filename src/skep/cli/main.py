@@ -136,14 +136,25 @@ def root(  # the callback of bare `skep`
         os.environ["NO_COLOR"] = "1"
 
 
+def _json_line(error: SkepError) -> str:
+    import msgspec
+
+    from skep.wire.errors import error_object
+
+    return msgspec.json.encode({"error": error_object(error)}, enc_hook=str).decode()
+
+
 def main() -> None:
-    """Run the command line; a deliberate failure is one line and a stated exit code."""
+    """Run the command line; a deliberate failure is one line and a stated exit code.
+
+    With `--json` among the arguments the line is the same error object that the servers answer with.
+    """
     try:
         app()
     except SkepError as error:
         if os.environ.get("SKEP_DEBUG"):
             raise
-        print(f"skep: {error}", file=sys.stderr)
+        print(_json_line(error) if "--json" in sys.argv else f"skep: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE if isinstance(error, InvalidConfig) else EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

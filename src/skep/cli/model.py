@@ -15,7 +15,10 @@ from skep.spec.folders import folders, provisioned
 from skep.spec.model import ModelRef, parse_ref
 
 model = typer.Typer(
-    no_args_is_help=True, help="Bring models to this machine, and look at them.", rich_markup_mode="rich"
+    add_completion=False,
+    no_args_is_help=True,
+    help="Bring models to this machine, and look at them.",
+    rich_markup_mode="rich",
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -72,7 +75,10 @@ def model_ensure(
 
 @model.command("list")
 def model_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the model files that were brought to this machine."""
+    """List the model files that were brought to this machine.
+
+    Example: [bold]skep model list --json[/bold]
+    """
     root = _root(load_config(config).config)
     found = {str(path): path.stat().st_size for path in sorted(root.rglob("*.gguf"))}
     if as_json:

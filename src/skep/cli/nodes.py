@@ -7,7 +7,12 @@ from skep.cli import console
 from skep.cli.queen import TokenFile, Url, read_token
 from skep.queen.adminclient import call
 
-app = typer.Typer(no_args_is_help=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -49,19 +54,28 @@ def nodes(
 
 @app.command()
 def cordon(ctx: typer.Context, node: str = typer.Argument(help="The node's id.")) -> None:
-    """Give a node no new work; what runs there goes on."""
+    """Give a node no new work; what runs there goes on.
+
+    Example: [bold]skep nodes cordon gpu-1[/bold]
+    """
     _act(ctx, "POST", f"/v2/nodes/{node}/cordon", f"{node} gets no new work")
 
 
 @app.command()
 def uncordon(ctx: typer.Context, node: str = typer.Argument(help="The node's id.")) -> None:
-    """Give a node new work again."""
+    """Give a node new work again.
+
+    Example: [bold]skep nodes uncordon gpu-1[/bold]
+    """
     _act(ctx, "POST", f"/v2/nodes/{node}/uncordon", f"{node} gets new work again")
 
 
 @app.command()
 def forget(ctx: typer.Context, node: str = typer.Argument(help="The node's id.")) -> None:
-    """Forget a node that is gone; if its hive lives, it registers again."""
+    """Forget a node that is gone; if its hive lives, it registers again.
+
+    Example: [bold]skep nodes forget gpu-1[/bold]
+    """
     _act(ctx, "DELETE", f"/v2/nodes/{node}", f"{node} is forgotten")
 
 

@@ -197,7 +197,9 @@ def why(pool_id: Id, url: Url = HIVE_URL, token_file: TokenFile = "", as_json: J
 def logs(
     pool_id: Id,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=10_000)] = 100,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, max=10_000, help="How many of the last lines.")
+    ] = 100,
     replica: Annotated[str | None, typer.Option(help="Of one replica only.")] = None,
     url: Url = HIVE_URL,
     token_file: TokenFile = "",

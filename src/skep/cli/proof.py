@@ -7,7 +7,13 @@ import typer
 
 from skep.cli import console
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="Look at proof bundles. Example: [bold]skep proof show latest[/bold]",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
 
 Out = Annotated[Path, typer.Option(help="Where bundles are.")]
 Name = Annotated[str, typer.Argument(help="A path, a run id, or latest.")]
@@ -51,7 +57,9 @@ def list_(
 
 @app.command()
 def show(
-    name: Name = "latest", out: Out = OUT, as_json: Annotated[bool, typer.Option("--json")] = False
+    name: Name = "latest",
+    out: Out = OUT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell what a run did: every scenario, and every failure with its log.
 

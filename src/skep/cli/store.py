@@ -11,7 +11,12 @@ from skep.errors import InvalidConfig
 from skep.store import transfer
 from skep.store.address import open_store
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
 
 _STORE = typer.Option("", help="sqlite:PATH or etcd:http://a,http://b,http://c; a queen's default otherwise.")
 
@@ -27,7 +32,10 @@ def store() -> None:
 
 @app.command("export")
 def export(store: str = _STORE) -> None:
-    """Write the whole store to stdout as lines of JSON, as of one moment."""
+    """Write the whole store to stdout as lines of JSON, as of one moment.
+
+    Example: [bold]skep store export > store.jsonl[/bold]
+    """
 
     async def run() -> int:
         count = -1
@@ -47,7 +55,10 @@ def import_(
     store: str = _STORE,
     merge: bool = typer.Option(False, "--merge", help="Overwrite what is there under the same keys."),
 ) -> None:
-    """Write an export into a store, which must be empty; best while no queen uses it."""
+    """Write an export into a store, which must be empty; best while no queen uses it.
+
+    Example: [bold]skep store import store.jsonl --store sqlite:new.db[/bold]
+    """
     try:
         lines = sys.stdin.buffer.readlines() if str(file) == "-" else file.read_bytes().splitlines()
     except OSError as error:

@@ -5,12 +5,19 @@ rest is computed; when the beginning stands in a slot that is busy, or whose own
 """
 
 from collections.abc import Sequence as TokenSequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from skep.runtime.backend import BackendSession
 
-if TYPE_CHECKING:
-    from skep.runtime.sequence import Sequence
+
+class Occupant(Protocol):
+    """Whoever sits in a slot: its tokens, how many of them are cached, and how many of those in whole chunks."""
+
+    index: int
+    tokens: list[int]
+    computed: int
+    border: int
+    slot: "Slot | None"
 
 
 class Slot:
@@ -23,7 +30,7 @@ class Slot:
         self.tokens: list[int] = []
         self.border = 0
         self.idle_since = 0.0
-        self.sequence: Sequence | None = None
+        self.sequence: Occupant | None = None
 
     def cached(self) -> tuple[list[int], int, int]:
         """Return tokens, how many of them are cached, and how many of those were computed in whole chunks."""
@@ -91,14 +98,14 @@ class PrefixCache:
         common = common_prefix(have, tokens, limit)
         return common if self._chunk_rows is None else common - common % self._chunk_rows
 
-    def shared(self, donor: "Sequence", tokens: list[int]) -> int:
+    def shared(self, donor: Occupant, tokens: list[int]) -> int:
         """Return how many tokens a prompt could take from a sequence that has computed all of its own."""
         if not self._is_enabled:
             return 0
         common = common_prefix(donor.tokens, tokens, len(tokens) - 1)
         return common if self._chunk_rows is None else common - common % self._chunk_rows
 
-    def top_up(self, slots: TokenSequence[Slot], seq: "Sequence", session: BackendSession) -> int:
+    def top_up(self, slots: TokenSequence[Slot], seq: Occupant, session: BackendSession) -> int:
         """Take over what other slots have computed meanwhile; return how many tokens a seated sequence has then."""
         assert seq.slot is not None
         others = [slot for slot in slots if slot is not seq.slot]

@@ -17,6 +17,17 @@ DEFAULT_LEVEL = "loopback"
 LEVEL_PREFIX = "level."
 FAKE_DEVICES = "fake_devices"
 PROBE_S = 5
+_BY_HAND = {
+    "vm": (
+        "no lab of the kit boots machines. Start them (cd tests/hosts && vagrant up), then: TEST_SSH_HOST=192.168.56.10 "
+        "TEST_SSH_USER=vagrant TEST_SSH_KEY=~/.vagrant.d/insecure_private_key pytest tests/integration/test_rollout_ssh.py"
+    ),
+    "ssh": (
+        "scenarios break their hosts, so your own machines get a test of their own: "
+        "TEST_SSH_HOST=… TEST_SSH_PORT=… TEST_SSH_USER=… TEST_SSH_KEY=… pytest tests/integration/test_rollout_ssh.py"
+    ),
+}
+"""What a level that no lab makes is done by instead: see decision 058."""
 
 
 def skip_reason(tags: Iterable[str], *, level: str = "", devices: str = "") -> str:
@@ -55,10 +66,7 @@ def host_lab(level: str, folder: Path, *, hosts: int = 3) -> Any:
         from skep.testkit.hosts.container import IMAGE_CACHE, ContainerLab
 
         return ContainerLab(folder, hosts=hosts, cache=IMAGE_CACHE)
-    raise InvalidInput(
-        f"no lab of the kit makes hosts at the level {level}: see tests/hosts for your own machines",
-        level=level,
-    )
+    raise InvalidInput(_BY_HAND.get(level, f"there is no level {level}"), level=level)
 
 
 @functools.cache
@@ -91,9 +99,11 @@ def _container() -> str:
 
 
 def _vm() -> str:
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "needs /dev/kvm"
-    return "" if shutil.which("qemu-system-x86_64") else "needs qemu-system-x86_64"
+    return _BY_HAND["vm"]
+
+
+def _ssh() -> str:
+    return _BY_HAND["ssh"]
 
 
 def _cuda() -> str:
@@ -114,6 +124,7 @@ CAPABILITIES: dict[str, Callable[[], str]] = {
     "netns": _netns,
     "container": _container,
     "vm": _vm,
+    "ssh": _ssh,
     "cuda": _cuda,
     "llama": _llama,
     "browser": _browser,

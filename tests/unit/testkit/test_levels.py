@@ -1,6 +1,7 @@
 """Levels, devices and backends: what runs where, what is skipped and why, and where levels disagree."""
 
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -32,9 +33,13 @@ def test_a_scenario_runs_where_it_can_and_a_skip_says_why(tags, level, devices, 
     assert bool(reason) == bool(says)
 
 
-def test_a_level_that_no_lab_makes_says_which_ones_do(tmp_path) -> None:
-    with pytest.raises(InvalidInput, match="your own machines"):
-        host_lab("ssh", tmp_path)
+@pytest.mark.parametrize("level", ["vm", "ssh"])
+def test_a_level_that_no_lab_makes_says_how_it_is_run_by_hand(tmp_path, level) -> None:
+    how = "TEST_SSH_HOST=.* pytest (tests/integration/test_rollout_ssh.py)"
+    with pytest.raises(InvalidInput, match=how) as told:
+        host_lab(level, tmp_path)
+    assert skip_reason([f"level.{level}"], level=level) == str(told.value)
+    assert (Path(__file__).parents[3] / re.search(how, str(told.value))[1]).exists()
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ class ContainerHost(netns.NetnsHost):
     """One container. `podman` is the command with its private folders."""
 
     podman: tuple[str, ...] = ()
+    first_process: tuple[str, ...] = ("sh", "-c", "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -e")
     environment: dict[str, str]
 
     def boot_argv(self) -> Sequence[str]:
@@ -62,8 +63,13 @@ class ContainerHost(netns.NetnsHost):
                 "--workdir",
                 "/root",
             ),
-            *(image.NAME, "sh", "-c", "mkdir -p /run/sshd; exec /usr/sbin/sshd -D -e"),
+            *self.more_options(),
+            *(image.NAME, *self.first_process),
         )
+
+    def more_options(self) -> Sequence[str]:
+        """Return what else podman is to be told; nothing for a host that is sshd alone."""
+        return ()
 
     @property
     def container(self) -> str:

@@ -22,6 +22,12 @@ PACKAGES = (
     "iproute2",
     "ca-certificates",
     "curl",
+    # For hosts that are booted by it; the others start sshd alone.
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "dbus-user-session",
+    "libpam-systemd",
 )
 KEY = hashlib.sha256(" ".join((SUITE, *PACKAGES)).encode()).hexdigest()[:12]
 NAME = f"localhost/skep-host:{KEY}"

@@ -143,6 +143,7 @@ async def test_some_hosts_are_picked_by_alias_and_tag_and_a_wrong_name_lists_wha
         2,
         "skep: --hive 'nobody' names nothing; declared are: host-0, host-1\n",
     )
+    assert '"unknown_hive"' in (await desk.run("sync", "--hive", "nobody", "--json")).err
 
 
 @pytest.mark.parametrize(

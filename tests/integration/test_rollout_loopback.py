@@ -7,6 +7,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from skep.errors.rollout import StepLimitExceeded
 from skep.rollout.plan import Options
 from skep.rollout.report import HostOutcome, SyncReport
 from skep.rollout.ssh import SshConnector
@@ -159,3 +160,14 @@ async def test_a_new_host_is_accepted_by_the_name_and_port_that_the_users_config
     assert (await report(accept_new=True)).hives[0].error_code == "host_key_refused", (
         "a changed key is refused"
     )
+
+
+async def test_a_script_beyond_its_limit_is_stopped_on_the_host_too(lab) -> None:
+    transport = await connector(lab).connect(lab.hosts[0].hive(Install(local=LocalInstall(path="skep"))))
+    try:
+        with pytest.raises(StepLimitExceeded, match="no end within"):
+            await transport.run("touch began; sleep 600", limit_s=0.5)
+    finally:
+        await transport.aclose()
+    assert (lab.hosts[0].home / "began").exists()
+    await lab.until_quiet()

@@ -5,17 +5,19 @@ then the same again when nothing is left to do. Hosts are network namespaces wit
 peer runs from a virtual environment of its own, made below --peers (pip fetches it once).
 
     python benchmarks/rollout.py --hosts 8 32 --rounds 3
+    python benchmarks/rollout.py --hosts 8 --round-trip-ms 50     # every host behind a relay that makes it far
 """
 
 import argparse
 import asyncio
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from skep.spec.host import Install, LocalInstall
@@ -63,8 +65,8 @@ def make_peer(folder: Path, name: str) -> Path:
 class Bench:
     """One lab, and the three ways to do the same work on it."""
 
-    def __init__(self, lab: NetnsLab, folder: Path, peers: Path) -> None:
-        self.lab, self.folder, self.peers = lab, folder, peers
+    def __init__(self, lab: NetnsLab, folder: Path, peers: Path, near: dict[str, str]) -> None:
+        self.lab, self.folder, self.peers, self.near = lab, folder, peers, near
         self.payload = folder / "skep-1"
         self.payload.write_text("#!/bin/sh\necho skep 1\nexit\n" + "#" * PAYLOAD_BYTES)
         self.payload.chmod(0o700)
@@ -103,12 +105,12 @@ class Bench:
                          self.folder / "play.yml"], environment)  # fmt: skip
 
     def _ansible_line(self, host: NetnsHost) -> str:
-        return f"{host.alias} ansible_host={host.address} ansible_user=root home='{host.home}'\n"
+        return f"{host.alias} ansible_host={self.near[host.alias]} ansible_user=root home='{host.home}'\n"
 
     async def pyinfra(self) -> None:
         """One deploy, all hosts in parallel."""
         rows = [
-            (host.alias, {"ssh_hostname": host.address, "ssh_user": "root", "ssh_key": str(self.lab.identity),
+            (host.alias, {"ssh_hostname": self.near[host.alias], "ssh_user": "root", "ssh_key": str(self.lab.identity),
                           "ssh_known_hosts_file": str(self.lab.known_hosts), "home": str(host.home),
                           "payload": str(self.payload), "source": str(self.source)})
             for host in self.lab.hosts
@@ -122,7 +124,7 @@ class Bench:
     def _skep_toml(self) -> Path:
         path = self.folder / "skep.toml"
         rows = [
-            f'[[hive]]\nalias = "{host.alias}"\nhostname = "{host.address}"\nssh_user = "root"\nauto_start = false\n'
+            f'[[hive]]\nalias = "{host.alias}"\nhostname = "{self.near[host.alias]}"\nssh_user = "root"\nauto_start = false\n'
             f'identity_file = "{self.lab.identity}"\ninstall = {{ local = {{ path = "{self.payload}" }} }}\n'
             for host in self.lab.hosts
         ]
@@ -155,11 +157,44 @@ async def timed(work: Callable[[], Awaitable[None]]) -> float:
     return time.perf_counter() - began
 
 
-async def measure(hosts: int, rounds: int, peers: Path) -> None:
+@contextlib.asynccontextmanager
+async def far_away(lab: NetnsLab, round_trip_ms: float) -> AsyncIterator[dict[str, str]]:
+    """Yield where each host is reached, by its alias: itself, or a relay that delays, with the host's own key."""
+    if not round_trip_ms:
+        yield {host.alias: host.address for host in lab.hosts}
+        return
+    near = {host.alias: f"127.0.50.{number}" for number, host in enumerate(lab.hosts, 1)}
+    known = lab.known_hosts.read_text().splitlines()
+    for host in lab.hosts:
+        known += [
+            line.replace(host.address, near[host.alias], 1)
+            for line in known
+            if host.address in line.split()[0]
+        ]
+    lab.known_hosts.write_text("\n".join(known) + "\n")
+    relay = await asyncio.create_subprocess_exec(
+        sys.executable,
+        Path(__file__).parent / "beside/delay.py",
+        "--round-trip-ms",
+        str(round_trip_ms),
+        *(f"{near[host.alias]}:22={host.address}:22" for host in lab.hosts),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert relay.stdout is not None
+        if await relay.stdout.readline() != b"ready\n":
+            raise SystemExit("the relay did not start")
+        yield near
+    finally:
+        relay.kill()
+        await relay.wait()
+
+
+async def measure(hosts: int, rounds: int, peers: Path, round_trip_ms: float) -> None:
     with tempfile.TemporaryDirectory(prefix="skep-bench-") as name:
         folder = Path(name)
-        async with NetnsLab(folder / "lab", hosts=hosts) as lab:
-            bench = Bench(lab, folder, peers)
+        async with NetnsLab(folder / "lab", hosts=hosts) as lab, far_away(lab, round_trip_ms) as near:
+            bench = Bench(lab, folder, peers, near)
             ways = {"skep sync": bench.skep_command, "Ansible": bench.ansible, "pyinfra": bench.pyinfra}
             first: dict[str, list[float]] = {way: [] for way in ways}
             again: dict[str, list[float]] = {way: [] for way in ways}
@@ -191,6 +226,7 @@ def main() -> None:
     )
     parser.add_argument("--hosts", type=int, nargs="+", default=[8])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--round-trip-ms", type=float, default=0.0)
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "skep-bench-peers")
     given = parser.parse_args()
     if why := missing():
@@ -199,7 +235,7 @@ def main() -> None:
     for name in PEERS:
         make_peer(given.peers, name)
     for hosts in given.hosts:
-        asyncio.run(measure(hosts, given.rounds, given.peers))
+        asyncio.run(measure(hosts, given.rounds, given.peers, given.round_trip_ms))
 
 
 if __name__ == "__main__":

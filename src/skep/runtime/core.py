@@ -150,8 +150,8 @@ class EngineCore:
                 if batch.has_prompt:
                     self.flush()  # Tokens are told now, not after a prompt's rows.
                 self._poll()
-            if any(part.sequence.slot is None for part in batch.parts):  # It left while its turn came.
-                continue
+                if any(part.sequence.slot is None for part in batch.parts):  # It left while its turn came.
+                    continue
             if not self._run(batch):
                 break
         self.flush()

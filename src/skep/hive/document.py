@@ -1,12 +1,12 @@
 """What the hive's routes share in their OpenAPI document, and what Litestar cannot know of it."""
 
-from typing import Annotated, cast
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Litestar
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import RequestBody, Schema
+from litestar.openapi.spec import RequestBody
 from litestar.params import Parameter
 
 from skep.hive.core import Core
@@ -46,7 +46,8 @@ def complete(app: Litestar) -> Litestar:
     """Complete the document of an application and return it."""
     document = app.openapi_schema
     _, exact = msgspec.json.schema_components(BODIES, ref_template="#/components/schemas/{name}")
-    document.components.schemas = {**(document.components.schemas or {}), **cast("dict[str, Schema]", exact)}
+    schemas: dict[str, Any] = {**(document.components.schemas or {}), **exact}
+    document.components.schemas = schemas
     for path in OPTIONAL_BODIES:
         operation = (document.paths or {})[path].post
         assert operation is not None

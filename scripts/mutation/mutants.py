@@ -13,6 +13,8 @@ _FILES = {
     "storm": ("restart", "restart_edges"),
     "restart": ("restart", "restart_edges"),
     "fit": ("fit", "fit_terms"),
+    "admission": ("admission", "placement_exact"),
+    "placement": ("placement", "placement_exact"),
 }
 POLICIES = (
     "backoff",

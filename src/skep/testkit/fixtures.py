@@ -20,6 +20,9 @@ from skep.testkit.levels import CAPABILITIES, DEFAULT_LEVEL, host_lab, missing
 from skep.testkit.machine import machine_devices
 from skep.testkit.world import World
 
+LAB_S_MAX = 900.0
+"""How long a lab may take to open: the first of a machine may make the image of its hosts."""
+
 
 @pytest.fixture(scope="session")
 def process_guard() -> Iterator[Guard]:
@@ -155,7 +158,7 @@ def hosts(request: pytest.FixtureRequest, hosts_level: str, portal: Any, tmp_pat
         lab = host_lab(level, tmp_path / "hosts")
     except InvalidInput as error:
         pytest.skip(str(error))
-    portal.call(lab.__aenter__())
+    portal.call(lab.__aenter__(), within_s=LAB_S_MAX)
     try:
         yield lab
     finally:

@@ -98,7 +98,7 @@ async def test_running_out_of_time_is_a_timeout_while_queued_and_while_running(s
             assert (one.status, one.error.code) == (504, "timeout")
         else:  # It got the slot in the moment in which the first one lost it.
             assert (await collect_sse_events(one))[-1].code == "timeout"
-    assert sum(isinstance(one, WorkerHttpFailed) for one in queued) >= 2
+    assert any(isinstance(one, WorkerHttpFailed) for one in queued)
     last = (await collect_sse_events(running))[-1]
     assert isinstance(last, Error)
     assert (last.code, last.retryable) == ("timeout", True)

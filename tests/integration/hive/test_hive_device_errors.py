@@ -121,6 +121,8 @@ async def test_a_worker_that_reports_a_device_error_is_out_at_once_then_drained_
         assert asked == [(watching.DEVICE_DRAIN_S, "unready", 0)] * 2, "the reporter and its sibling"
         await comes_true(lambda: all(one.process.exit is not None for one in before))
         assert resets(core) == 1, "one fault, however many it took out"
+        counted = 'skep_health_check_total{node_id="n",outcome="device_error",pool_id="p"} 1.0\n'
+        assert counted in core.metrics().decode()
         await comes_true(lambda: len(pool.serving) == 2)
         after = {one.running.process.pid for one in pool.serving}
         assert after.isdisjoint(one.process.pid for one in before)

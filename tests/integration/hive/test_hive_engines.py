@@ -124,6 +124,9 @@ def test_an_engine_that_turns_mute_is_replaced(place, engine) -> None:
     flag.unlink()
     hive.until_ready()
     assert "health" in {one["verdict"]["reason"] for one in hive.ask("/v2/pools/pool-0/why")[1]["verdicts"]}
+    counted = 'skep_health_check_total{node_id="node-t",outcome="mute",pool_id="pool-0"} '
+    told = next(line for line in hive.ask("/metrics")[1].splitlines() if line.startswith(counted))
+    assert float(told.removeprefix(counted)) >= 3, "three missed probes are a crash"
 
 
 def test_an_engine_that_closes_its_socket_but_lives_is_found(place, engine) -> None:

@@ -68,6 +68,17 @@ Feature: Pool Preload
     And the log should tell the replicas of pool "pool-0" as "draining, stopping, stopped" at last
 
   @OC-POOL-3070
+  Scenario: A drain lets what runs end by itself
+    Given the model "slow" is "fake:slow?token_delay_ms=50"
+    And the hive is running
+    And pool "pool-0" is ready with model "slow"
+    When a job of 20 tokens runs on pool "pool-0"
+    And I drain pool "pool-0" within 30 s
+    Then pool "pool-0" should become "offline"
+    And the last drain of pool "pool-0" should have cancelled 0 jobs
+    And no process of pool "pool-0" should be left
+
+  @OC-POOL-3070
   Scenario: A drain cancels what still runs at its deadline
     Given the model "slow" is "fake:slow?token_delay_ms=100"
     And the hive is running

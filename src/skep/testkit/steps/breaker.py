@@ -12,6 +12,8 @@ from pytest_bdd import given, parsers, then, when
 from skep.testkit.world import World
 
 TRIAL_S = 0.5
+AT_S = 0.05
+"""How far the times of two events may be off: a worker is told as proved a moment after it is."""
 
 
 @given(
@@ -78,7 +80,7 @@ def opened_with(world: World, pool_id: str, number: int) -> None:
 
 @then(parsers.parse('the replicas of pool "{pool_id}" should have been tried once each, one at a time'))
 def one_trial_at_a_time(world: World, pool_id: str) -> None:
-    """Wait until every breaker is closed again; hold that no trial began before the one before it was proved."""
+    """Wait until every breaker is closed again; hold that no trial began before the one before it had held for its time."""
     found = world.until_pool(
         pool_id,
         lambda pool: all(
@@ -86,14 +88,18 @@ def one_trial_at_a_time(world: World, pool_id: str) -> None:
         ),
         what="has closed its breakers",
     )
-    events = [each["facts"] for each in world.events(pool_id, kind="replica")]
-    tried = [index for index, each in enumerate(events) if each["event"] == "trial"]
-    replicas = [events[index]["replica_id"] for index in tried]
+    events = world.events(pool_id, kind="replica")
+    tried = [each for each in events if each["facts"]["event"] == "trial"]
+    replicas = [each["facts"]["replica_id"] for each in tried]
     assert sorted(replicas) == sorted(each["replica_id"] for each in found["replicas"]), replicas
     for begun, following in pairwise(tried):
-        between = [
-            each["event"]
-            for each in events[begun:following]
-            if each["replica_id"] == events[begun]["replica_id"]
+        replica_id = begun["facts"]["replica_id"]
+        proved = [
+            each["at"]
+            for each in events
+            if begun["id"] < each["id"] < following["id"]
+            and (each["facts"]["replica_id"], each["facts"]["event"]) == (replica_id, "proved")
         ]
-        assert "proved" in between, f"{events[begun]['replica_id']} was still on trial: {between}"
+        assert proved, f"{replica_id} was still on trial"
+        held_s = following["at"] - proved[0]
+        assert held_s >= TRIAL_S - AT_S, f"{replica_id} had held for {held_s:.2f} s of {TRIAL_S:g}"

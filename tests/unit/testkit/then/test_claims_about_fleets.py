@@ -76,8 +76,8 @@ def foreigner(pid: int | None = None, started: int | None = None) -> Change:
     return lambda scene: scene.world.seen.update(foreigner=facts)
 
 
-def tried(*told: str) -> Change:
-    """Two replicas, and what befell them: "r0 trial", "r0 proved"."""
+def tried(*told: str, apart_s: float = 0.5) -> Change:
+    """Two replicas, and what befell them, so far apart: "r0 trial", "r0 proved"."""
 
     def change(scene: Any) -> None:
         second = {**scene.replica, "replica_id": "r1"}
@@ -85,6 +85,7 @@ def tried(*told: str) -> Change:
         scene.events[:] = [
             {
                 "id": number,
+                "at": number * apart_s,
                 "kind": "replica",
                 "facts": {"replica_id": each.split()[0], "event": each.split()[1]},
             }
@@ -224,7 +225,8 @@ CLAIMS = [
           lambda scene: scene.verdicts[2].update(breaker="open")),
     Claim('the replicas of pool "pool-0" should have been tried once each, one at a time',
           (tried("r1 trial", "r0 trial"), tried("r0 trial", "r1 trial", "r0 proved", "r1 proved"), tried("r0 trial", "r0 proved"),
-           tried("r0 trial", "r0 proved", "r1 trial", "r1 proved", "r1 trial"), replica(breaker="half_open"), replica(state="held")),
+           tried("r0 trial", "r0 proved", "r1 trial", "r1 proved", "r1 trial"),
+           tried("r0 trial", "r0 proved", "r1 trial", "r1 proved", apart_s=0.1), replica(breaker="half_open"), replica(state="held")),
           tried("r0 trial", "r0 proved", "r1 trial", "r1 proved")),
     # provisioning
     Claim('pool "pool-0" should tell "apt-get install cmake"', (pool(last_error=None), pool(last_error={"message": "no cmake"})),

@@ -36,20 +36,19 @@ def quick_limits(world: World, first_s: float, failures: int, open_s: float) -> 
 @when(parsers.parse('each worker of pool "{pool_id}" is killed as often as it comes back, {times:d} times'))
 def killed_again_and_again(world: World, pool_id: str, times: int) -> None:
     """SIGKILL every worker whenever it is ready, until each of the pool's replicas has been lost so often."""
-    world.until_ready(pool_id)
+    world.engines = {each["replica_id"]: each for each in world.until_ready(pool_id)["replicas"]}
     world.mark(pool_id)
     dead: set[int] = set()
     lost: Counter[str] = Counter()
 
     def all_were_lost() -> bool:
-        replicas = world.pool(pool_id)["replicas"]
-        for each in replicas:
+        for each in world.pool(pool_id)["replicas"]:
             if each["state"] == "ready" and each["pid"] not in dead and lost[each["replica_id"]] < times:
                 dead.add(each["pid"])
                 lost[each["replica_id"]] += 1
                 with suppress(ProcessLookupError):
                     os.kill(each["pid"], signal.SIGKILL)
-        return all(lost[each["replica_id"]] >= times for each in replicas)
+        return all(lost[replica_id] >= times for replica_id in world.engines)
 
     world.lab.until(all_were_lost, what=f"each worker of {pool_id} was killed {times} times", within_s=60)
 
@@ -61,18 +60,16 @@ def killed_again_and_again(world: World, pool_id: str, times: int) -> None:
 )
 def opened_with(world: World, pool_id: str, number: int) -> None:
     """Wait for so many verdicts on each replica; hold that all but the last let it be tried again, and none is a storm."""
+    replicas = _killed(world)
 
     def told() -> dict[str, list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[dict[str, Any]]] = {replica_id: [] for replica_id in replicas}
         for each in world.ask(f"/v2/pools/{pool_id}/why").body["verdicts"]:
             found.setdefault(each["replica_id"], []).append(each["verdict"])
-        return found
+        return found if all(len(found[replica_id]) >= number for replica_id in replicas) else {}
 
-    world.lab.until(
-        lambda: told() and all(len(each) >= number for each in told().values()),
-        what=f"each replica of {pool_id} failed {number} times",
-    )
-    for replica_id, verdicts in told().items():
+    found = world.lab.until(told, what=f"each replica of {pool_id} failed {number} times")
+    for replica_id, verdicts in found.items():
         states = [each["breaker"] for each in verdicts[:number]]
         assert states == ["closed"] * (number - 1) + ["open"], f"{replica_id}: {states}"
         assert not any(each["is_storm"] for each in verdicts), f"{replica_id}: {verdicts}"
@@ -81,17 +78,17 @@ def opened_with(world: World, pool_id: str, number: int) -> None:
 @then(parsers.parse('the replicas of pool "{pool_id}" should have been tried once each, one at a time'))
 def one_trial_at_a_time(world: World, pool_id: str) -> None:
     """Wait until every breaker is closed again; hold that no trial began before the one before it had held for its time."""
-    found = world.until_pool(
-        pool_id,
-        lambda pool: all(
-            each["state"] == "ready" and each["breaker"] == "closed" for each in pool["replicas"]
-        ),
-        what="has closed its breakers",
-    )
+    replicas = _killed(world)
+
+    def all_closed(pool: dict[str, Any]) -> bool:
+        now = {each["replica_id"]: (each["state"], each["breaker"]) for each in pool["replicas"]}
+        return all(now.get(replica_id) == ("ready", "closed") for replica_id in replicas)
+
+    world.until_pool(pool_id, all_closed, what="has closed its breakers")
     events = world.events(pool_id, kind="replica")
     tried = [each for each in events if each["facts"]["event"] == "trial"]
-    replicas = [each["facts"]["replica_id"] for each in tried]
-    assert sorted(replicas) == sorted(each["replica_id"] for each in found["replicas"]), replicas
+    in_turn = [each["facts"]["replica_id"] for each in tried]
+    assert sorted(in_turn) == replicas, in_turn
     for begun, following in pairwise(tried):
         replica_id = begun["facts"]["replica_id"]
         proved = [
@@ -103,3 +100,9 @@ def one_trial_at_a_time(world: World, pool_id: str) -> None:
         assert proved, f"{replica_id} was still on trial"
         held_s = following["at"] - proved[0]
         assert held_s >= TRIAL_S - AT_S, f"{replica_id} had held for {held_s:.2f} s of {TRIAL_S:g}"
+
+
+def _killed(world: World) -> list[str]:
+    """The replicas whose workers were killed: one that is between two lives counts as well."""
+    assert world.engines, "no replica was killed before"
+    return sorted(world.engines)

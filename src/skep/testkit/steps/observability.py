@@ -1,6 +1,7 @@
 """Metrics, logs, events."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from pytest_bdd import parsers, then
@@ -27,34 +28,26 @@ VERDICT_FIELDS = LOG_FIELDS | {"replica_id", "restart_count", "backoff_s", "last
 )
 def metric_of_pool(world: World, name: str, pool_id: str, value: float) -> None:
     """Wait for a value of a pool's series."""
-    world.lab.until(
-        lambda: world.metric(name, pool_id=pool_id) == value, what=f"{name} of {pool_id} is {value:g}"
-    )
-    assert world.metric(name, pool_id=pool_id) == value
+    assert _until_metric(world, name, {"pool_id": pool_id}, lambda found: found == value) == value
 
 
 @then(parsers.parse('the metric "{name}" of pool "{pool_id}" with {label} "{text}" should become {value:g}'))
 def metric_with_label(world: World, name: str, pool_id: str, label: str, text: str, value: float) -> None:
     """Wait for a value of one of a pool's series."""
     labels = {"pool_id": pool_id, label: text}
-    world.lab.until(lambda: world.metric(name, **labels) == value, what=f"{name} {labels} is {value:g}")
-    assert world.metric(name, **labels) == value
+    assert _until_metric(world, name, labels, lambda found: found == value) == value
 
 
 @then(parsers.parse('the metric "{name}" should be above {value:g}'))
 def metric_above(world: World, name: str, value: float) -> None:
     """Wait until a series' sum is above a value: devices are looked at now and then."""
-    world.lab.until(lambda: world.metric(name) > value, what=f"{name} is above {value:g}")
-    assert world.metric(name) > value
+    assert _until_metric(world, name, {}, lambda found: found > value) > value
 
 
 @then(parsers.parse('the metric "{name}" of device "{device_id}" should become {value:g}'))
 def metric_of_device(world: World, name: str, device_id: str, value: float) -> None:
     """Wait for a value of a device's series."""
-    world.lab.until(
-        lambda: world.metric(name, device_id=device_id) == value, what=f"{name} of {device_id} is {value:g}"
-    )
-    assert world.metric(name, device_id=device_id) == value
+    assert _until_metric(world, name, {"device_id": device_id}, lambda found: found == value) == value
 
 
 @then("every metric of ours should name its node")
@@ -120,6 +113,18 @@ def events_grow(world: World, pool_id: str) -> None:
     ids = [each["id"] for each in world.events(pool_id)]
     assert ids
     assert ids == list(range(ids[0], ids[0] + len(ids))), ids
+
+
+def _until_metric(world: World, name: str, labels: dict[str, str], holds: Callable[[float], bool]) -> float:
+    """Wait for a value of a series and return it as it was seen: some values last for a moment only."""
+    seen = [world.metric(name, **labels)]
+
+    def is_there() -> bool:
+        seen.append(world.metric(name, **labels))
+        return holds(seen[-1])
+
+    world.lab.until(is_there, what=f"{name} {labels} became what it should, from {seen[0]:g}")
+    return seen[-1]
 
 
 def _logged(world: World, pool_id: str) -> list[dict[str, Any]]:

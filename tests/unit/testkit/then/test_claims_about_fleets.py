@@ -82,6 +82,7 @@ def tried(*told: str, apart_s: float = 0.5) -> Change:
     def change(scene: Any) -> None:
         second = {**scene.replica, "replica_id": "r1"}
         scene.pool["replicas"] = [scene.replica, second]
+        scene.world.engines = {"r0": scene.replica, "r1": second}
         scene.events[:] = [
             {
                 "id": number,
@@ -93,6 +94,16 @@ def tried(*told: str, apart_s: float = 0.5) -> Change:
         ]
 
     return change
+
+
+def killed(*replica_ids: str) -> Change:
+    """Whose workers were killed before."""
+    return lambda scene: setattr(scene.world, "engines", dict.fromkeys(replica_ids, scene.replica))
+
+
+def between_two_lives(scene: Any) -> None:
+    """The replica that was killed last is not shown while nothing of it runs."""
+    scene.pool["replicas"] = [scene.replica]
 
 
 def verdict_logged(*gone: str, **changes: Any) -> Change:
@@ -221,12 +232,14 @@ CLAIMS = [
     Claim('no process of pool "pool-0" should be left', (processes(7),), processes()),
     Claim('pool "pool-0" should be unknown', (answer("/v2/pools/pool-0", 200, {}),), answer("/v2/pools/pool-0", 404, {})),
     Claim('the breaker of pool "pool-0" should have opened with failure 3 of each replica',
-          (verdicts(breaker="closed"), verdicts(breaker="open"), lambda scene: scene.verdicts[1].update(is_storm=True)),
-          lambda scene: scene.verdicts[2].update(breaker="open")),
+          (verdicts(breaker="closed"), verdicts(breaker="open"), lambda scene: scene.verdicts[1].update(is_storm=True),
+           lambda scene: scene.verdicts.pop(), killed("r0", "r1"), killed()),
+          lambda scene: (killed("r0")(scene), scene.verdicts[2].update(breaker="open"))),
     Claim('the replicas of pool "pool-0" should have been tried once each, one at a time',
           (tried("r1 trial", "r0 trial"), tried("r0 trial", "r1 trial", "r0 proved", "r1 proved"), tried("r0 trial", "r0 proved"),
            tried("r0 trial", "r0 proved", "r1 trial", "r1 proved", "r1 trial"),
-           tried("r0 trial", "r0 proved", "r1 trial", "r1 proved", apart_s=0.1), replica(breaker="half_open"), replica(state="held")),
+           tried("r0 trial", "r0 proved", "r1 trial", "r1 proved", apart_s=0.1), replica(breaker="half_open"), replica(state="held"),
+           between_two_lives, killed("r0", "r1", "r2"), killed()),
           tried("r0 trial", "r0 proved", "r1 trial", "r1 proved")),
     # provisioning
     Claim('pool "pool-0" should tell "apt-get install cmake"', (pool(last_error=None), pool(last_error={"message": "no cmake"})),

@@ -1,5 +1,6 @@
 """Devices, masks, splits, memory."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from skep.testkit.fleet.lab import DEVICE_BYTES, Lab
 from skep.testkit.world import World
 
 MIB = 1 << 20
+REFUSED = 2
+"""Verdicts on a replica whose device is gone: when it was lost, and when it could not be started again."""
 
 
 @given(parsers.parse("GPU {index:d} is available"))
@@ -132,6 +135,32 @@ def fit_names(world: World, pool_id: str, terms: str) -> None:
     found = told(world.until_pool(pool_id, told, what="tells its fit"))
     missing = [each for each in terms.split(", ") if each not in found]
     assert not missing, found
+
+
+@then(parsers.parse('pool "{pool_id}" should stay out, though it is tried again'))
+def stays_out(world: World, pool_id: str) -> None:
+    """Wait until its replicas were lost to the device and then could not start again; hold that nothing came up meanwhile."""
+    replicas = {each["replica_id"] for each in world.pool(pool_id)["replicas"]}
+    assert replicas, f"nobody tries to bring a replica of {pool_id} back"
+
+    def refused() -> bool:
+        told = Counter(
+            each["facts"]["replica_id"]
+            for each in world.events(pool_id, kind="verdict")
+            if each["facts"]["reason"] == "device_error"
+        )
+        return all(told[replica_id] >= REFUSED for replica_id in replicas)
+
+    world.lab.until(refused, what=f"{pool_id} was tried again without its device")
+    came_up = [
+        each["facts"]
+        for each in world.events(pool_id)
+        if each["facts"].get("event") in {"spawned", "proved"} or each["facts"].get("state") == "ready"
+    ]
+    assert not came_up, came_up
+    found = world.pool(pool_id)
+    assert (found["state"], found["ready"]) == ("unready", False), found["state"]
+    assert world.lab.worker_pids() == [], "a process of it runs"
 
 
 def _device(world: World, index: int) -> dict[str, Any]:

@@ -106,6 +106,22 @@ def between_two_lives(scene: Any) -> None:
     scene.pool["replicas"] = [scene.replica]
 
 
+def lost_to_the_device(
+    times: int,
+    *,
+    reason: str = "device_error",
+    of: str = "r0",
+    came_up: str = "restart",
+    state: str = "unready",
+) -> Change:
+    """A replica lost so often, and what befell it and its pool meanwhile."""
+    told = [{"kind": "verdict", "facts": {"replica_id": of, "reason": reason}} for _ in range(times)]
+    moved = {"kind": "replica", "facts": {"replica_id": of, "event": came_up}}
+    became = {"kind": "pool", "facts": {"event": "replicas_lost", "state": state}}
+    events = [{"id": number, **each} for number, each in enumerate([*told, moved, became], 1)]
+    return lambda scene: scene.events.__setitem__(slice(None), events)
+
+
 def verdict_logged(*gone: str, **changes: Any) -> Change:
     def change(scene: Any) -> None:
         fields = {**scene.logged, "kind": "verdict", "replica_id": "r0", "restart_count": 0, "backoff_s": 0.5}
@@ -293,6 +309,10 @@ CLAIMS = [
           (pool(device_mask=["cpu"]), handoff(device_mask=["cpu"]), answer("/health", 200, {"device_mask": "FAKE-0,FAKE-1"}))),
     Claim("GPU 0 should have some memory in use", (device(memory_used_bytes=0),)),
     Claim("GPU 0 should have no memory in use", (device(memory_used_bytes=2),), device(memory_used_bytes=0)),
+    Claim('pool "pool-0" should stay out, though it is tried again',
+          (lost_to_the_device(1), lost_to_the_device(2, reason="health"), lost_to_the_device(2, came_up="proved"), lost_to_the_device(2, came_up="spawned"),
+           lost_to_the_device(2, state="ready"), lost_to_the_device(2, of="r1"), pool(state="ready"), pool(ready=True), pool(replicas=[]), processes(7)),
+          lambda scene: (pool(state="unready", ready=False)(scene), processes()(scene), lost_to_the_device(2)(scene))),
     Claim('the fit of pool "pool-0" should name "weights, headroom"', (pool(fit="weights"), pool(fit=None))),
     # registration
     Claim('the queen should list node "gpu-1" as "alive"', (answer("/v2/nodes", 200, {"nodes": []}),

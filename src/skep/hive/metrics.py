@@ -6,6 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from skep.lifecycle.pool import PoolState
 from skep.policy.breaker import BreakerState
+from skep.policy.health import Answer
 from skep.policy.restart import CrashReason
 from skep.spec.device import Device
 from skep.telemetry.metrics import new_registry, render
@@ -96,6 +97,8 @@ class HiveMetrics:
             self.preloads.labels(self._node, pool_id, outcome)
         for reason in CrashReason:
             self.restarts.labels(self._node, pool_id, reason.value)
+        for answer in Answer:
+            self.probes.labels(self._node, pool_id, answer.value)
         for outcome in ("reloaded", "rolled_back", "failed"):
             self.reloads.labels(self._node, pool_id, outcome)
         for counter in (self.driver_resets, self.storms):

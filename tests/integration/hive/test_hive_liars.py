@@ -18,6 +18,7 @@ LIAR = textwrap.dedent(
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
     how, flag, listen_fd, report_fd = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     nonce = os.environ["SKEP_WORKER_NONCE"]
+    asked = []  # Whether what answers the look after a token is another.
     def on(): return os.path.exists(flag)
 
     if how == "refuses" and on():
@@ -32,11 +33,13 @@ LIAR = textwrap.dedent(
             self.end_headers()
             self.wfile.write(data)
         def do_GET(self):
-            who = "another" if how == "foreign" or (how == "turns-foreign" and on()) else nonce
+            swapped = how == "swaps" and asked and asked.pop()
+            who = "another" if how == "foreign" or (how == "turns-foreign" and on()) or swapped else nonce
             self.answer(200, {"status": "ready", "instance": who, "resident": True, "slots_total": 1, "slots_free": 1,
                               "queue_depth": 0, "kv_used": 0.0, "tokens_total": 0})
         def do_POST(self):
             self.rfile.read(int(self.headers.get("content-length", 0)))
+            asked[:] = [on()]
             if how == "mute" or (how == "turns-mute" and on()):
                 self.answer(500, {"error": {"message": "I cannot"}})
             else:
@@ -112,26 +115,39 @@ async def test_what_cannot_prove_itself_never_serves(
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
-    [("turns-foreign", "another process answers"), ("turns-mute", "I cannot"), ("closes", "")],
+    ("how", "says", "outcome", "probes"),
+    [
+        ("turns-foreign", "another process answers", "foreign", 1),
+        ("swaps", "another process answers", "foreign", 1),
+        ("turns-mute", "I cannot", "mute", 3),
+        ("closes", "", "silent", 3),
+    ],
 )
 async def test_what_turns_bad_is_taken_out_ended_and_replaced(
-    hive_here, comes_true, liar, how: str, says: str
+    hive_here, comes_true, liar, how: str, says: str, outcome: str, probes: int
 ) -> None:
     flag = liar(how)
     async with hive_here(fake_devices=(DEVICE,), pools=(POOL,), inference_probe=True) as core:
         pool = core.pools.get("p")
         await comes_true(lambda: pool.state == "ready")
         process = pool.serving[0].running.process
+        assert probed(core, outcome) == 0
         flag.touch()
         await comes_true(lambda: pool.state == "unready")
         assert says in pool.last_error["message"]
         await comes_true(lambda: pool.judging.verdicts)
         assert pool.judging.verdicts[0].verdict["reason"] == "health"
+        assert probed(core, outcome) == probes
         flag.unlink()
         await comes_true(lambda: pool.state == "ready")
         assert pool.serving[0].running.process.pid != process.pid
         assert not group.members(process.pgid)
+
+
+def probed(core, outcome: str) -> float | None:
+    """How often a scrape would find that a probe came back so."""
+    labels = {"node_id": "n", "pool_id": "p", "outcome": outcome}
+    return core.node.metrics.registry.get_sample_value("skep_health_check_total", labels)
 
 
 @pytest.mark.parametrize("how", ["stubborn", "forks"])

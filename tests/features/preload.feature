@@ -49,12 +49,14 @@ Feature: Pool Preload
     When I preload pool "pool-0" with model "bad"
     Then pool "pool-0" should become "unready"
     And pool "pool-0" should tell the cause "<code>"
+    And the verdicts of pool "pool-0" should have the reason "<reason>"
     And the readiness of the hive should name pool "pool-0" and "unready"
 
     Examples:
-      | code                     |
-      | gguf_truncated           |
-      | unsupported_architecture |
+      | code                     | reason        |
+      | gguf_truncated           | exit_code     |
+      | unsupported_architecture | exit_code     |
+      | device_out_of_memory     | out_of_memory |
 
   @OC-POOL-3070
   Scenario: A drained pool goes offline and leaves no process

@@ -61,13 +61,15 @@ Feature: Provisioning
     And pool "pool-0" should become "ready"
 
   @OC-POOL-3042
-  Scenario: A tool that is missing is told with the command that installs it, before anything is fetched
+  Scenario: Tools that are missing are told at once, each with the command that installs it, before anything is fetched
     Given the engine "mine" is to be compiled from source
     And the machine has no "cmake"
+    And the machine has no "make"
     And the hive is running
     When I preload pool "pool-0" with model "llama-3.1-8b-instruct" on engine "mine"
     Then pool "pool-0" should tell the cause "tools_missing"
     And pool "pool-0" should tell "sudo apt-get install cmake"
+    And pool "pool-0" should tell "sudo apt-get install make"
     And pool "pool-0" should never have started a process
     And the model "llama-3.1-8b-instruct" should not have been asked for
 

@@ -63,3 +63,8 @@ async def test_a_silent_program_that_computes_may_take_longer_than_one_that_wait
             assert asyncio.get_running_loop().time() - began > LOADS_S > 2 * LIMIT_S
         else:
             assert (len(pool.serving), reasons) == (0, ["start_timeout"])
+            assert core.why("p").verdicts[0].verdict["because"].startswith("start_timeout after 0.0 s ready")
+            assert pool.last_error["code"] == "start_timed_out"
+            assert "was not ready after 2 s" in pool.last_error["message"]
+            lost = {"node_id": "n", "pool_id": "p", "reason": "start_timeout"}
+            assert core.node.metrics.registry.get_sample_value("skep_restart_total", lost) == 1

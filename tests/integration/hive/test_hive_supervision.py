@@ -252,6 +252,30 @@ async def test_a_device_error_takes_the_siblings_out_too(hive, tmp_path: Path) -
         assert sample(pool, "skep_driver_reset_total") == 1, "one fault, however many it took out"
 
 
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        ("it is too much for me", "exit_code"),
+        ("CUDA error: out of memory", "out_of_memory"),
+    ],
+)
+async def test_why_a_worker_ended_is_told_with_what_it_said(
+    hive, tmp_path: Path, says: str, reason: str
+) -> None:
+    async with hive(RestartLimits(backoff=QUICK, storm=CALM)) as pool:
+        await until(lambda: pool.state == "ready")
+        victim = only(pool).running.process.pid
+        (tmp_path / "last-words").write_text(says)
+        (tmp_path / "last-words").rename(tmp_path / f"die-{victim}")
+        await until(lambda: pool.judging.verdicts)
+        told = pool.judging.verdicts[0]
+        assert (told.verdict["reason"], told.error["code"]) == (reason, reason)
+        assert told.error["message"] == "the worker ended with exit code 4"
+        assert says in told.error["log_tail"]
+        assert pool.last_error == told.error
+        assert sample(pool, "skep_restart_total", reason=reason) == 1
+
+
 async def test_nothing_is_left_when_the_hive_leaves(hive, tmp_path: Path) -> None:
     async with hive(RestartLimits(backoff=QUICK, storm=CALM), replicas=2) as pool:
         await until(lambda: len(pool.serving) == 2)

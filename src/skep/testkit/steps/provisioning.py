@@ -53,15 +53,17 @@ def engine_from_source(world: World, engine: str) -> None:
 
 @given(parsers.parse('the machine has no "{tool}"'))
 def without_tool(world: World, tool: str) -> None:
-    """Give the hive a PATH with every program of this machine's but one."""
+    """Give the hive a PATH with every program of this machine's but this one, and those that were taken before."""
     lab = world.own()
     programs = lab.folder / "programs"
-    programs.mkdir()
-    for folder in os.get_exec_path():
-        for path in Path(folder).glob("*"):
-            link = programs / path.name
-            if path.name != tool and not link.is_symlink():
-                link.symlink_to(path)
+    if not programs.is_dir():
+        programs.mkdir()
+        for folder in os.get_exec_path():
+            for path in Path(folder).glob("*"):
+                link = programs / path.name
+                if not link.is_symlink():
+                    link.symlink_to(path)
+    (programs / tool).unlink()
     lab.env["PATH"] = str(programs)
 
 

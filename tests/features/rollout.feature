@@ -186,6 +186,24 @@ Feature: Rollout
       | release                        |
       | release through the controller |
 
+  @SK-ROLL-1010
+  Scenario: A host of another kind gets wheels of its own kind through the controller
+    Given 1 fresh host(s)
+    And the host is a "Linux aarch64"
+    And skep "1.0" is declared by "git through the controller"
+    When I sync
+    Then every host should be "installed"
+
+  @SK-ROLL-1010
+  Scenario: An interpreter is not downloaded by a host that is sent everything
+    Given 1 fresh host(s)
+    And the host has uv and no Python
+    And skep "1.0" is declared by "git through the controller"
+    When I sync
+    Then the host should be "failed" with the code "impossible_here"
+    And the error should say "uv may not download one"
+    And the host should have nothing of skep
+
   @SK-ROLL-1006
   Scenario: A repository that is not there
     Given 1 fresh host(s)

@@ -69,6 +69,12 @@ class ImpossibleHere(RolloutFailed):
     code = "impossible_here"
 
 
+class NoWheelFits(RolloutFailed):
+    """A package that a host needs has no wheel for the host's platform; `package` and `target` name both."""
+
+    code = "no_wheel_fits"
+
+
 class ArtifactMissing(NotFound):
     """What should be installed is not where the configuration says."""
 

@@ -72,7 +72,7 @@ def plan(
     """
     if options.rollback:
         return _rollback(host, facts, now_s)
-    artifact = msgspec.structs.replace(artifact, key=_target_key(artifact, facts, options))
+    artifact = _keyed(artifact, facts, options)
     _check(host, facts, artifact)
     config_key = recipes.config_key(host, token.digest)
     is_configured = facts.manifest.config_key == config_key
@@ -98,6 +98,19 @@ def plan(
         workers_added=tuple(worker.slug for worker in _missing_workers(host, facts, options)),
         workers_removed=tuple(worker.slug for worker in _extra_workers(host, facts, options)),
     )
+
+
+def stages(host: HiveHost, facts: HostFacts, artifact: Artifact, options: Options) -> bool:
+    """True when the host's version is still to be filled. Raises: ImpossibleHere, before anything is built for it."""
+    if options.rollback:
+        return False
+    keyed = _keyed(artifact, facts, options)
+    _check(host, facts, keyed)
+    return keyed.key not in facts.versions
+
+
+def _keyed(artifact: Artifact, facts: HostFacts, options: Options) -> Artifact:
+    return msgspec.structs.replace(artifact, key=_target_key(artifact, facts, options))
 
 
 def _target_key(artifact: Artifact, facts: HostFacts, options: Options) -> str:
@@ -243,8 +256,13 @@ def _manifest(
     )
 
 
+def python_version(facts: HostFacts) -> str:
+    """Return the version of the interpreter that is used on a host ("3.12"); nothing where it has none."""
+    return next((version for version in PYTHONS if version in facts.pythons), "")
+
+
 def _python(facts: HostFacts) -> str:
-    return next((facts.pythons[version] for version in PYTHONS if version in facts.pythons), "")
+    return facts.pythons.get(python_version(facts), "")
 
 
 def _check(host: HiveHost, facts: HostFacts, artifact: Artifact) -> None:
@@ -255,7 +273,7 @@ def _check(host: HiveHost, facts: HostFacts, artifact: Artifact) -> None:
         if tool not in facts.tools
     ]
     if artifact.key not in facts.versions:
-        lacks += _stage_lacks(facts, artifact)
+        lacks += _stage_lacks(host, facts, artifact)
     lacks += [
         f"worker {worker.type} wants {feature}, which this host does not have (it has {', '.join(sorted(facts.features))})"
         for worker in host.workers
@@ -266,18 +284,24 @@ def _check(host: HiveHost, facts: HostFacts, artifact: Artifact) -> None:
         raise ImpossibleHere(f"{host.alias}: {'; '.join(lacks)}", alias=host.alias, lacks=lacks)
 
 
-def _stage_lacks(facts: HostFacts, artifact: Artifact) -> list[str]:
+def _stage_lacks(host: HiveHost, facts: HostFacts, artifact: Artifact) -> list[str]:
     lacks = []
     if facts.free_bytes < SPARE_BYTES:
         lacks.append(
             f"only {facts.free_bytes >> 20} MiB are free in {facts.home}; {SPARE_BYTES >> 20} are needed"
         )
-    if artifact.kind in NEEDS_PYTHON and not _python(facts) and "uv" not in facts.tools:
+    is_sent = host.install.via == "controller"
+    if artifact.kind in NEEDS_PYTHON and not _python(facts) and (is_sent or "uv" not in facts.tools):
+        why = 'with via = "controller" uv may not download one' if is_sent else "no uv that could bring one"
         lacks.append(
-            "no Python 3.11 or newer with venv was found, and no uv that could bring one (sudo apt-get install python3-venv)"
+            f"no Python 3.11 or newer with venv was found, and {why} (sudo apt-get install python3-venv)"
         )
+    if artifact.is_gathered:
+        from skep.rollout.target import lacks_of  # No part of a start that gathers no wheels.
+
+        lacks += lacks_of(facts)
     if artifact.kind is ArtifactKind.GIT and "git" not in facts.tools:
         lacks.append('git is missing (sudo apt-get install git), or set install.via = "controller"')
-    if artifact.url and not artifact.file and not facts.tools & {"curl", "wget"}:
+    if artifact.url and not artifact.file and not is_sent and not facts.tools & {"curl", "wget"}:
         lacks.append('neither curl nor wget is there, or set install.via = "controller"')
     return lacks

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -55,7 +56,7 @@ class Sync:
         self._sleep, self._clock, self._now_s = sleep, clock, now_s
         self._jobs = asyncio.Semaphore(settings.jobs)
         self._rolling = asyncio.Semaphore(settings.max_unavailable)
-        self._artifacts: dict[bytes, asyncio.Task[Artifact]] = {}
+        self._artifacts: dict[Hashable, asyncio.Task[Artifact]] = {}
         self._stopped_by = ""
 
     async def run(self, hosts: Sequence[HiveHost], *, removed: Sequence[HiveHost] = ()) -> SyncReport:
@@ -121,17 +122,34 @@ class Sync:
             await transport.aclose()
 
     async def _plan(self, host: HiveHost, facts: HostFacts) -> HostPlan:
-        artifact = await self._artifact(host)
+        options, install = self._settings.options, msgspec.json.encode(host.install)
+        artifact = await self._once(
+            install, lambda: resolve(host.install, base=self._settings.base, cache=self._settings.cache)
+        )
+        if host.install.via == "controller" and planning.stages(host, facts, artifact, options):
+            self._on_host(host.alias, "bring", "begin")
+            artifact = await self._brought(install, artifact, facts)
         token = token_of(host, self._settings.base)
-        return planning.plan(host, facts, artifact, self._settings.options, now_s=self._now_s(), token=token)
+        return planning.plan(host, facts, artifact, options, now_s=self._now_s(), token=token)
 
-    async def _artifact(self, host: HiveHost) -> Artifact:
-        """Look at each `install` once, however many hosts share it."""
-        key = msgspec.json.encode(host.install)
+    async def _brought(self, install: bytes, artifact: Artifact, facts: HostFacts) -> Artifact:
+        """Bring what is sent here; what is gathered is another for each kind of host."""
+        # Only where something is brought: no part of a no-op's start.
+        from skep.rollout.target import target_of
+        from skep.rollout.wheelhouse import bring
+
+        target = None
+        if artifact.is_gathered:
+            python = planning.python_version(facts)
+            target = target_of(kernel=facts.kernel, machine=facts.machine, libc=facts.libc, python=python)
+        return await self._once(
+            (install, target), lambda: bring(artifact, target=target, cache=self._settings.cache)
+        )
+
+    async def _once(self, key: Hashable, make: Callable[[], Coroutine[Any, Any, Artifact]]) -> Artifact:
+        """Make each thing once, however many hosts share it."""
         if key not in self._artifacts:
-            self._artifacts[key] = asyncio.create_task(
-                resolve(host.install, base=self._settings.base, cache=self._settings.cache)
-            )
+            self._artifacts[key] = asyncio.create_task(make())
         return await asyncio.shield(self._artifacts[key])
 
     async def _apply(

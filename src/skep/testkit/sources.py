@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from skep.errors.testkit import LabUnavailable
@@ -15,12 +16,12 @@ backend-path = ["."]
 BACKEND = """import zipfile
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    name = "skep-{version}-py3-none-any.whl"
+    name = "skep-{version}-{tag}.whl"
     info = "skep-{version}.dist-info"
     with zipfile.ZipFile(f"{{wheel_directory}}/{{name}}", "w") as wheel:
         wheel.writestr("skep_said.py", "def main(): print('skep {version}')\\n")
-        wheel.writestr(f"{{info}}/METADATA", "Metadata-Version: 2.1\\nName: skep\\nVersion: {version}\\n")
-        wheel.writestr(f"{{info}}/WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{{info}}/METADATA", "Metadata-Version: 2.1\\nName: skep\\nVersion: {version}\\n{requires}")
+        wheel.writestr(f"{{info}}/WHEEL", "Wheel-Version: 1.0\\nGenerator: t\\nRoot-Is-Purelib: true\\nTag: {tag}\\n")
         wheel.writestr(f"{{info}}/entry_points.txt", "[console_scripts]\\nskep = skep_said:main\\n")
         wheel.writestr(f"{{info}}/RECORD", "")
     return name
@@ -35,13 +36,17 @@ WHO = {
 }
 
 
-def make_repository(folder: Path) -> str:
-    """Make a repository with the tags v1.0 and v2.0 and the branch `broken`; return its URL. Raises: LabUnavailable."""
+def make_repository(folder: Path, *, requires: Sequence[str] = (), tag: str = "py3-none-any") -> str:
+    """Make a repository with the tags v1.0 and v2.0 and the branch `broken`; return its URL.
+
+    Its wheels need what `requires` names (as `Requires-Dist` does) and carry `tag`. Raises: LabUnavailable.
+    """
+    needs = "".join(f"Requires-Dist: {one}\\n" for one in requires)
     folder.mkdir(parents=True)
     _git(folder, "init", "-q")
     (folder / "pyproject.toml").write_text(PYPROJECT)
     for version in VERSIONS:
-        (folder / "backend.py").write_text(BACKEND.format(version=version))
+        (folder / "backend.py").write_text(BACKEND.format(version=version, requires=needs, tag=tag))
         _git(folder, "add", ".")
         _git(folder, "commit", "-q", "-m", version)
         _git(folder, "tag", f"v{version}")

@@ -36,7 +36,7 @@ INSTALL = Install(local=LocalInstall(path="x"))
 
 def host_of(case: dict[str, Any]) -> HiveHost:
     host = {"alias": "h", "hostname": "h.example", "workers": case.get("workers", []), **case.get("host", {})}
-    return msgspec.convert({**host, "install": msgspec.to_builtins(INSTALL)}, HiveHost)
+    return msgspec.convert({"install": msgspec.to_builtins(INSTALL), **host}, HiveHost)
 
 
 def facts_of(case: dict[str, Any]) -> HostFacts:

@@ -32,6 +32,7 @@ class ScriptedHost:
         self.is_reachable, self.is_welcome, self.is_writable = True, True, True
         self.tools = {"git", "curl", *(tool for tool, _ in NEEDED_TOOLS)}
         self.free_kib, self.time_s, self.uname = 10_000_000, 1_700_000_000, "Linux x86_64"
+        self.libc, self.pythons = "glibc 2.36", {"3.11": "/usr/bin/python3.11"}
         self.gpus: set[str] = set()
         self.versions: set[str] = set()
         self.workers: set[str] = set()
@@ -52,7 +53,8 @@ class ScriptedHost:
         rows = [
             *(("home", "/home/lab"), ("uname", self.uname), ("time", self.time_s), ("uid", 1000)),
             *(("tool", tool) for tool in sorted(self.tools)),
-            *(("python", "3.11\t/usr/bin/python3.11"), ("df", f"/dev/vda 9 9 {self.free_kib} 1% /")),
+            *(("python", f"{version}\t{path}") for version, path in self.pythons.items()),
+            *(("libc", self.libc), ("df", f"/dev/vda 9 9 {self.free_kib} 1% /")),
             ("writable", "yes" if self.is_writable else "no"),
             *(("current", self.current and f"versions/{self.current}"), ("link", self.link)),
             *(("version", key) for key in sorted(self.versions)),

@@ -136,9 +136,29 @@ def has_device(rollout: Rollout, device: str) -> None:
         rollout.scripted.uname = "Darwin arm64" if device == "metal" else rollout.scripted.uname
         rollout.scripted.gpus |= {device} - {"metal"}
     elif device == "metal":
-        rollout.pretends("uname", "#!/bin/sh\necho Darwin arm64\n")
+        is_a(rollout, "Darwin arm64")
     else:
         rollout.pretends("nvidia-smi", "#!/bin/sh\n")
+
+
+@given(parsers.parse('the host is a "{uname}"'))
+def is_a(rollout: Rollout, uname: str) -> None:
+    """Make the host another kind of machine than it is, as `uname -sm` tells it."""
+    if rollout.scripted:
+        rollout.scripted.uname = uname
+    else:
+        rollout.pretends("uname", f"#!/bin/sh\necho {uname}\n")
+
+
+@given("the host has uv and no Python")
+def only_uv(rollout: Rollout) -> None:
+    """Leave the host a uv that could download an interpreter, and none to begin with."""
+    if rollout.scripted:
+        rollout.scripted.tools.add("uv")
+        rollout.scripted.pythons.clear()
+    else:
+        rollout.lacks("python*")
+        rollout.pretends("uv", "#!/bin/sh\nexit 64\n", alone=True)
 
 
 @given(parsers.parse('the connection is cut when the host begins "{step}"'))

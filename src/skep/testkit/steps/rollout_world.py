@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ class Rollout:
         else:
             (self.lab.hosts[0].home / marker).touch()
 
-    def pretends(self, tool: str, script: str) -> None:
-        """Put a program of ours before the host's own. Skips where a host's PATH is its own business."""
+    def pretends(self, tool: str, script: str, *, alone: bool = False) -> None:
+        """Put a program of ours before the host's own; `alone`: there are no others. Skips where a host's PATH is its own business."""
         host = self.lab.hosts[0]
         if not hasattr(host, "environment") or not isinstance(self.lab, LoopbackLab):
             pytest.skip("this level's hosts have programs of their own")
@@ -90,20 +91,19 @@ class Rollout:
         tools.mkdir(exist_ok=True)
         (tools / tool).write_text(script)
         (tools / tool).chmod(stat.S_IRWXU)
-        host.environment["PATH"] = f"{tools}:{os.environ['PATH']}"
+        host.environment["PATH"] = str(tools) if alone else f"{tools}:{os.environ['PATH']}"
 
     def lacks(self, tool: str) -> None:
-        """Take a program away from the first host. Skips where that cannot be done."""
+        """Take the programs of a name or pattern away from the first host. Skips where that cannot be done."""
         if self.scripted:
             self.scripted.tools.discard(tool)
             return
-        self.pretends("unused", "#!/bin/sh\n")
+        self.pretends("unused", "#!/bin/sh\n", alone=True)
         tools = self.folder / "tools"
         for folder in ("/usr/bin", "/bin"):
             for program in Path(folder).iterdir():
-                if program.name != tool and not (tools / program.name).exists():
+                if not fnmatch(program.name, tool) and not (tools / program.name).exists():
                     (tools / program.name).symlink_to(program)
-        self.lab.hosts[0].environment["PATH"] = str(tools)
 
     def cut_at(self, step: str) -> None:
         """Drop the first host's connections when it says that it begins a step, once."""

@@ -10,6 +10,7 @@ from rich.table import Table
 from skep.cli import console
 from skep.cli.settings import load_config
 from skep.spec.config import Config
+from skep.spec.schema import toml_schema
 
 config = typer.Typer(
     no_args_is_help=True,
@@ -51,7 +52,7 @@ def schema() -> None:
 
     Example: [bold]skep config schema > skep.schema.json[/bold]
     """
-    console.print_json(msgspec.json.schema(Config))
+    console.print_json(toml_schema())
 
 
 def _rows(found: Config, origins: Any) -> list[tuple[str, Any, str]]:

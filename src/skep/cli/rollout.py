@@ -1,27 +1,24 @@
 """`skep sync`, `package-status`, `validate`, `ssh-doctor`: hosts brought to what skep.toml declares."""
 
-import asyncio
 import os
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from skep.cli.console import print_json, run
 from skep.cli.rollout_show import progress, show_diagnoses, show_hosts, show_report, show_status
 from skep.errors.rollout import UnknownHive
 from skep.rollout import known
-from skep.rollout.artifact import resolve
 from skep.rollout.config import RolloutConfig, load
 from skep.rollout.doctor import HostDiagnosis, diagnose
 from skep.rollout.plan import Options
-from skep.rollout.recipes import config_key
-from skep.rollout.report import HostOutcome, StatusReport, SyncReport
+from skep.rollout.report import StatusReport
 from skep.rollout.ssh import SshConnector
-from skep.rollout.status import status
-from skep.rollout.sync import Settings, Sync, token_of
+from skep.rollout.status import status, wanted
+from skep.rollout.sync import Settings, Sync
 from skep.spec.folders import folders
 from skep.spec.host import HiveHost, select
 
@@ -36,6 +33,7 @@ AcceptNewOption = Annotated[
     bool, typer.Option("--accept-new", help="Record keys of hosts never seen; a changed key is refused.")
 ]
 DEFAULT_CONFIG = Path("skep.toml")
+INTERRUPTED = "skep: interrupted. Every host has its old version or the new one, whole; `skep sync` takes the work up again"
 
 
 def sync(
@@ -49,6 +47,12 @@ def sync(
         typer.Option("--remove-extra", help="Remove what skep installed and the file no longer declares."),
     ] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Switch back to the version before.")] = False,
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--forget", help="A host that is gone for good and no longer declared; may be repeated."
+        ),
+    ] = None,
     hive: HiveOption = None,
     jobs: JobsOption = 16,
     max_unavailable: Annotated[int, typer.Option(min=1, help="Serving hosts switched at once.")] = 1,
@@ -60,13 +64,17 @@ def sync(
     """Bring hosts to the state that skep.toml declares, over SSH, in parallel.
 
     [bold]skep sync --dry-run[/bold] shows the steps, [bold]skep sync[/bold] does them; a second run does nothing.
-    [bold]skep sync --hive tag:rack-1[/bold] takes some of the hosts. Exit 0: every host is as declared; 1: some are not.
+    [bold]skep sync --hive tag:rack-1[/bold] takes some of the hosts.
+
+    Exit 0: every host is as declared; 1: some are not; 2: the file or an option is wrong; 130: interrupted.
     """
+    if rollback and (force or remove_extra):
+        raise typer.BadParameter("goes neither with --force nor with --remove-extra", param_hint="--rollback")
     declared = load(config)
     hosts = _chosen(declared, hive)
-    record = folders(os.environ).state / "rollout.json"
-    before = known.read(record)
-    removed = _undeclared(declared, before) if remove_extra and not hive else []
+    record = known.path_of(config, folders(os.environ).state)
+    before = _without(known.read(record), forget or [])
+    removed = known.undeclared(before, declared.hosts) if remove_extra and not hive else []
     settings = Settings(
         base=declared.base,
         cache=folders(os.environ).cache / "rollout",
@@ -75,18 +83,24 @@ def sync(
         jobs=jobs,
         max_unavailable=max_unavailable,
     )
-    with progress([host.alias for host in [*hosts, *removed]], quiet=quiet or as_json) as tell:
-        report = run(
-            lambda: Sync(_connector(known_hosts, accept_new), settings, on_host=tell).run(
-                hosts, removed=removed
+    try:
+        with progress([host.alias for host in [*hosts, *removed]], quiet=quiet or as_json) as tell:
+            report = run(
+                lambda: Sync(_connector(known_hosts, accept_new), settings, on_host=tell).run(
+                    hosts, removed=removed
+                )
             )
-        )
-    if not dry_run:
-        known.write(record, _remembered(before, hosts, report))
+    except KeyboardInterrupt:
+        if not dry_run:
+            known.write(record, known.begun(before, hosts))
+        print(INTERRUPTED, file=sys.stderr)
+        raise
     if as_json:
         print_json(report)
     else:
         show_report(report)
+    if not dry_run:
+        known.write(record, known.after(before, hosts, report))
     if not report.is_success:
         raise typer.Exit(1)
 
@@ -98,24 +112,18 @@ def package_status(
     known_hosts: KnownHostsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell how hosts differ from what skep.toml declares (drift). Exit 0: ok; 1: drift or unknown.
+    """Tell how hosts differ from what skep.toml declares (drift). Exit 0: ok; 1: drift or unknown; 2: the file is wrong.
 
     [bold]skep package-status --json[/bold] is for scripts; a host that cannot be read is unknown, never missing.
     """
     declared = load(config)
     hosts = _chosen(declared, hive)
-    extra = [] if hive else _undeclared(declared, known.read(folders(os.environ).state / "rollout.json"))
+    before = known.read(known.path_of(config, folders(os.environ).state))
+    extra = [] if hive else known.undeclared(before, declared.hosts)
 
     async def main() -> StatusReport:
-        cache = folders(os.environ).cache / "rollout"
-        installs = {msgspec.json.encode(host.install): host.install for host in hosts}
-        found = await asyncio.gather(
-            *(resolve(one, base=declared.base, cache=cache) for one in installs.values())
-        )
-        by_install = dict(zip(installs, found, strict=True))
-        artifacts = {host.alias: by_install[msgspec.json.encode(host.install)] for host in hosts}
-        keys = {host.alias: config_key(host, token_of(host, declared.base).digest) for host in hosts}
-        return await status(_connector(known_hosts, False), hosts, artifacts, keys, extra=extra, jobs=jobs)
+        wants = await wanted(hosts, base=declared.base, cache=folders(os.environ).cache / "rollout")
+        return await status(_connector(known_hosts, False), hosts, wants, extra=extra, jobs=jobs)
 
     report = run(main)
     if as_json:
@@ -126,7 +134,10 @@ def package_status(
         raise typer.Exit(1)
 
 
-def validate(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+def validate(
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="What is declared, as JSON on stdout.")] = False,
+) -> None:
     """Check skep.toml without touching a host; an error names its line. Exit 2: it is wrong.
 
     [bold]skep validate -c hosts.toml[/bold]
@@ -146,7 +157,7 @@ def ssh_doctor(
     known_hosts: KnownHostsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask each host, question by question, whether skep could be brought there. Exit 1: some could not.
+    """Ask each host, question by question, whether skep could be brought there. Exit 1: to some not; 2: the file is wrong.
 
     [bold]skep ssh-doctor --hive gpu-1[/bold]
     """
@@ -180,12 +191,11 @@ def _chosen(declared: RolloutConfig, names: list[str] | None) -> list[HiveHost]:
     return hosts
 
 
-def _undeclared(declared: RolloutConfig, before: list[HiveHost]) -> list[HiveHost]:
-    aliases = {host.alias for host in declared.hosts}
-    return [host for host in before if host.alias not in aliases]
-
-
-def _remembered(before: list[HiveHost], hosts: list[HiveHost], report: SyncReport) -> list[HiveHost]:
-    gone = {row.alias for row in report.hives if row.status is HostOutcome.REMOVED}
-    kept = {host.alias: host for host in [*before, *hosts] if host.alias not in gone}
-    return list(kept.values())
+def _without(before: list[HiveHost], forgotten: list[str]) -> list[HiveHost]:
+    there = [host.alias for host in before]
+    if unknown := [name for name in forgotten if name not in there]:
+        known_names = ", ".join(there) or "none"
+        raise UnknownHive(
+            f"--forget {unknown[0]!r} is not remembered; remembered are: {known_names}", names=unknown
+        )
+    return [host for host in before if host.alias not in forgotten]

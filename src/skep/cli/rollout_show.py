@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skep.cli.console import err, out
 from skep.rollout.doctor import HostDiagnosis
-from skep.rollout.report import HostReport, StatusReport, SyncReport
+from skep.rollout.report import HostOutcome, HostReport, StatusReport, SyncReport
 from skep.rollout.sync import OnHost
 from skep.spec.host import HiveHost
 
@@ -27,10 +27,12 @@ def _show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, colours: Seq
         for row in rows:
             print("\t".join(row))
         return
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*columns)
+    table = Table(
+        *(Column(column, overflow="fold") for column in columns)
+    )  # On a narrow terminal nothing is cut.
     for row, colour in zip(rows, colours, strict=True):
         table.add_row(row[0], Text(row[1], style=colour), *(Text(cell) for cell in row[2:]))
     out().print(table)
@@ -76,11 +78,29 @@ def show_report(report: SyncReport) -> None:
     )
     for host in report.hives:
         if host.error:
-            print(f"{host.alias}: {host.error}")
-    print(
-        f"{report.hives_installed} installed, {report.hives_already_installed} as declared, {report.hives_removed} removed, "
+            print(host.error if host.error.startswith(host.alias) else f"{host.alias}: {host.error}")
+    print(_sums(report))
+    if measured := _measured(report):
+        print(measured)
+
+
+def _sums(report: SyncReport) -> str:
+    planned = sum(host.status is HostOutcome.PLANNED for host in report.hives)
+    done = f"{planned} planned" if planned else f"{report.hives_installed} installed"
+    return (
+        f"{done}, {report.hives_already_installed} as declared, {report.hives_removed} removed, "
         f"{report.hives_failed} failed in {report.duration_s:.1f} s (one after the other: {report.sequential_s:.1f} s)"
     )
+
+
+def _measured(report: SyncReport) -> str:
+    """Return what the metrics say beyond the sums; nothing of a run that had nothing to do."""
+    metrics = report.metrics
+    spent = {"send": metrics.send_s, "clone": metrics.clone_s, "build": metrics.build_s}
+    parts = [f"{name} {seconds:.1f} s" for name, seconds in spent.items() if seconds]
+    parts += [f"{report.retries} retries, {metrics.recovered} host(s) recovered"] if report.retries else []
+    parts += [f"{code}: {count}" for code, count in metrics.failure_modes.items()]
+    return ", ".join(parts)
 
 
 def _row(host: HostReport) -> tuple[str, ...]:

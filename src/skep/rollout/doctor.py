@@ -61,11 +61,15 @@ async def _checks(connector: Connector, host: HiveHost) -> list[Check]:
     except LoginRefused as error:
         details = [_ok("connect", ""), _ok("host key", "")]
         return [*found, *details, Check(name="login", verdict="fail", details=str(error))]
+    except (
+        SkepError
+    ) as error:  # A key file or an ~/.ssh/config that cannot be read: nothing was asked of the host yet.
+        return [*found, Check(name="settings here", verdict="fail", details=str(error))]
     try:
         found += [
             _ok("connect", f"port {host.ssh_port}"),
             _ok("host key", "on record"),
-            _ok("login", host.ssh_user),
+            _ok("login", host.ssh_user or "the user of ~/.ssh/config, else your own name"),
         ]
         facts = await read_facts(transport, host.alias)
     except SkepError as error:

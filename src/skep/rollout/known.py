@@ -1,13 +1,25 @@
-"""Which hosts this controller has installed before: the only way to notice that one is no longer declared."""
+"""Which hosts a skep.toml has brought somewhere before: the only way to notice that one is no longer declared.
 
+Each file has a record of its own, so that what one declares is never extra to another.
+"""
+
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from skep.errors import InvalidConfig
-from skep.spec.host import HiveHost
+from skep.rollout.report import BAD, HostOutcome, SyncReport
+from skep.spec.host import HiveHost, is_same_login
+
+NAME_HEX = 16
+
+
+def path_of(config: Path, state: Path) -> Path:
+    """Return where the record of a skep.toml is, below our folder for state."""
+    return state / "rollout" / f"{hashlib.sha256(os.fsencode(config.resolve())).hexdigest()[:NAME_HEX]}.json"
 
 
 def read(path: Path) -> list[HiveHost]:
@@ -16,19 +28,56 @@ def read(path: Path) -> list[HiveHost]:
         return msgspec.json.decode(path.read_bytes(), type=list[HiveHost])
     except FileNotFoundError:
         return []
-    except msgspec.DecodeError as error:
+    except (OSError, msgspec.DecodeError) as error:
         raise InvalidConfig(
-            f"{path} is damaged: remove it; undeclared hosts are then not noticed", path=str(path)
+            f"{path} is damaged ({error}): remove it; undeclared hosts are then not noticed", path=str(path)
         ) from error
 
 
 def write(path: Path, hosts: Sequence[HiveHost]) -> None:
-    """Replace the record, atomically, readable by nobody else."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Replace the record, atomically, readable by nobody else. Raises: InvalidConfig when there is no place for it."""
     temporary = path.with_suffix(".new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(msgspec.json.encode(hosts))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(msgspec.json.encode(hosts))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError as error:
+        raise InvalidConfig(
+            f"{path} cannot be written ({error.strerror}), so undeclared hosts will not be noticed: set SKEP_HOME to a "
+            "folder that can",
+            path=str(path),
+        ) from error
+
+
+def undeclared(before: Iterable[HiveHost], declared: Sequence[HiveHost]) -> list[HiveHost]:
+    """Return the remembered hosts that the file no longer has.
+
+    One that goes by another alias now, or is reached by another name, is still declared: to remove skep from it would be to
+    remove what the file wants there.
+    """
+    aliases = {host.alias for host in declared}
+    return [
+        host
+        for host in before
+        if host.alias not in aliases and not any(is_same_login(host, other) for other in declared)
+    ]
+
+
+def after(before: Iterable[HiveHost], hosts: Iterable[HiveHost], report: SyncReport) -> list[HiveHost]:
+    """Return what is to be remembered after a run: what it changed or found as declared, and what was known before.
+
+    A host that was never reached and never changed is not remembered: a name that was mistyped once is no hive.
+    """
+    rows = {row.alias: row for row in report.hives}
+    gone = {row.alias for row in report.hives if row.status is HostOutcome.REMOVED}
+    touched = [host for host in hosts if rows[host.alias].status not in BAD or rows[host.alias].steps]
+    return begun([host for host in before if host.alias not in gone], touched)
+
+
+def begun(before: Iterable[HiveHost], hosts: Sequence[HiveHost]) -> list[HiveHost]:
+    """Return what is to be remembered when a run on these hosts was interrupted: each may have been changed."""
+    return [*undeclared(before, hosts), *hosts]

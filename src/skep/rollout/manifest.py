@@ -1,6 +1,10 @@
 """What skep wrote on a host, and from what: the only things that it may ever remove there."""
 
+from collections.abc import Iterable
+
 import msgspec
+
+from skep.spec.host import WorkerDecl
 
 
 class InstalledWorker(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,6 +18,11 @@ class InstalledWorker(msgspec.Struct, frozen=True, kw_only=True):
     def slug(self) -> str:
         """The name of its file on the host."""
         return "+".join((self.type, self.version, *sorted(self.features)))
+
+
+def declared(workers: Iterable[WorkerDecl]) -> list[InstalledWorker]:
+    """Return declared engines as a manifest lists them."""
+    return [InstalledWorker(type=one.type, version=one.version, features=one.features) for one in workers]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

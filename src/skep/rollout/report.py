@@ -1,7 +1,7 @@
 """What a sync and a status tell: frozen records that print as a table or as JSON."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -65,14 +65,19 @@ class SyncMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of `skep sync`. `sequential_s` is what the hosts would have taken one after the other."""
+    """One run of `skep sync`. `sequential_s` is what the hosts would have taken one after the other.
+
+    `workers_failed` are those declared on hosts that failed: whether they are there is not known.
+    """
 
     hives_installed: int
     hives_already_installed: int
     hives_removed: int
     hives_failed: int
     workers_installed: int
+    workers_already_installed: int
     workers_removed: int
+    workers_failed: int
     duration_s: float
     sequential_s: float
     retries: int
@@ -85,21 +90,27 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
         return not any(hive.status in BAD for hive in self.hives)
 
 
-def summarize(hives: Iterable[HostReport], duration_s: float) -> SyncReport:
-    """Count what happened."""
+def summarize(
+    hives: Iterable[HostReport], duration_s: float, *, workers_declared: Mapping[str, int]
+) -> SyncReport:
+    """Count what happened. `workers_declared` maps aliases to how many engines the file wants there."""
     rows = tuple(hives)
 
     def count(*outcomes: HostOutcome) -> int:
         return sum(row.status in outcomes for row in rows)
 
-    good = [row for row in rows if row.status not in {HostOutcome.FAILED, HostOutcome.PLANNED}]
+    good = [row for row in rows if row.status not in BAD | {HostOutcome.PLANNED}]
+    there = [row for row in good if row.status is not HostOutcome.ROLLED_BACK]
+    failed = [row for row in rows if row.status in BAD]
     return SyncReport(
         hives_installed=count(HostOutcome.INSTALLED, HostOutcome.UPGRADED, HostOutcome.ROLLED_BACK),
         hives_already_installed=count(HostOutcome.ALREADY),
         hives_removed=count(HostOutcome.REMOVED),
         hives_failed=count(HostOutcome.FAILED, HostOutcome.UNKNOWN, HostOutcome.SKIPPED),
         workers_installed=sum(len(row.workers) for row in good),
+        workers_already_installed=sum(workers_declared.get(row.alias, 0) - len(row.workers) for row in there),
         workers_removed=sum(len(row.workers_removed) for row in good),
+        workers_failed=sum(workers_declared.get(row.alias, 0) for row in failed),
         duration_s=duration_s,
         sequential_s=sum(row.seconds for row in rows),
         retries=sum(row.retries for row in rows),
@@ -136,6 +147,7 @@ class Issue(StrEnum):
     CONFIG = "config"
     UNREACHABLE = "unreachable"
     STOPPED = "stopped"
+    UNDETERMINED = "undetermined"
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +159,7 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`status`: ok, drift, or unknown when a host could not be read and no drift is known."""
+    """`status`: ok, drift, or unknown when a host or what it should have could not be read and no drift is known."""
 
     status: str
     drift: tuple[Drift, ...]

@@ -70,7 +70,11 @@ class Sync:
             for task in self._artifacts.values():
                 task.cancel()
             await asyncio.gather(*self._artifacts.values(), return_exceptions=True)
-        return summarize((task.result() for task in tasks), round(self._clock() - began_s, 4))
+        return summarize(
+            (task.result() for task in tasks),
+            round(self._clock() - began_s, 4),
+            workers_declared={host.alias: len(host.workers) for host in hosts},
+        )
 
     async def _host(self, host: HiveHost, *, is_removed: bool) -> HostReport:
         async with self._jobs:

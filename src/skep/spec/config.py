@@ -11,8 +11,10 @@ from msgspec import Meta
 from skep.errors import InvalidConfig, InvalidInput
 from skep.spec.engine import EngineSpec
 from skep.spec.model import ModelRef, ModelSpec, parse_ref
+from skep.spec.place import explained, line_of
 from skep.spec.pool import PoolSpec
 
+_TOML_LINE = re.compile(r"at line (\d+)")
 Permission = Literal["download", "build", "package"]
 
 
@@ -150,7 +152,10 @@ def read_layer(text: str, *, source: str) -> Layer:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidConfig(f"{source}: {error}", source=source) from error
+        at = _TOML_LINE.search(str(error))
+        raise InvalidConfig(
+            f"{source}:{at[1]}: {error}" if at else f"{source}: {error}", source=source
+        ) from error
     layer = Layer(source, values, text)
     check(layer)
     return layer
@@ -220,46 +225,8 @@ def _refuse_doubles(source: str, kind: str, names: Sequence[str]) -> None:
         raise InvalidConfig(f"{source}: {kind} {', '.join(doubled)} is declared twice", source=source)
 
 
-_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
-_UNKNOWN = re.compile(r"unknown field `(?P<field>[^`]+)`")
-
-
 def _explain(layer: Layer, message: str) -> str:
     """Turn msgspec's message into file, line and dotted path."""
-    at = _AT.search(message)
-    path = at["path"] if at else ""
-    unknown = _UNKNOWN.search(message)
-    if unknown:
-        path = f"{path}.{unknown['field']}" if path else unknown["field"]
-        text = f"{path} is not a field that skep knows: remove it, or see `skep config schema`"
-    else:
-        text = f"{path}: {_AT.sub('', message)}"
+    path, text = explained(message)
     line = line_of(layer.text, path)
     return f"{layer.source}:{line}: {text}" if line else f"{layer.source}: {text}"
-
-
-_HEADER = re.compile(r"^\s*(?P<open>\[\[?)\s*(?P<name>[\w.-]+)\s*\]")
-_KEY = re.compile(r"""^\s*(?:"(?P<quoted>[^"]+)"|(?P<bare>[\w-]+))\s*(?:=|\.)""")
-
-
-def line_of(text: str, path: str) -> int:
-    """Return the line (from 1) that sets a path such as `pool[1].slots`, its table's line, or 0 when there is none."""
-    lines: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    table = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
-            table = header["name"]
-            if header["open"] == "[[":
-                index = counts.get(table, -1) + 1
-                counts[table] = index
-                table = f"{table}[{index}]"
-            lines.setdefault(table, number)
-        elif key := _KEY.match(line):
-            name = key["quoted"] or key["bare"]
-            lines.setdefault(f"{table}.{name}" if table else name, number)
-    while path:
-        if path in lines:
-            return lines[path]
-        path = path[: max(path.rfind("."), path.rfind("["), 0)]
-    return 0

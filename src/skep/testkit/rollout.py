@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Protocol
 
 from skep.rollout.apply import read_facts
-from skep.rollout.artifact import resolve
 from skep.rollout.facts import HostFacts
 from skep.rollout.plan import Options
-from skep.rollout.recipes import config_key
 from skep.rollout.report import StatusReport, SyncReport
 from skep.rollout.ssh import SshConnector
-from skep.rollout.status import status
-from skep.rollout.sync import Settings, Sync, token_of
+from skep.rollout.status import status, wanted
+from skep.rollout.sync import Settings, Sync
 from skep.rollout.transport import Connector
 from skep.spec.host import HiveHost, Install, LocalInstall, WorkerDecl
 from skep.testkit.hosts.scripted import ScriptedLab
@@ -64,11 +62,8 @@ class RolloutHarness:
     async def status(self, hosts: Sequence[HiveHost]) -> StatusReport:
         """Tell how hosts differ from their declarations, as `skep package-status` does."""
         cache = self._folder / "cache"
-        artifacts = {
-            host.alias: await resolve(host.install, base=self._folder, cache=cache) for host in hosts
-        }
-        keys = {host.alias: config_key(host, token_of(host, self._folder).digest) for host in hosts}
-        return await status(self._connector, hosts, artifacts, keys)
+        wants = await wanted(hosts, base=self._folder, cache=cache)
+        return await status(self._connector, hosts, wants)
 
     async def facts(self, host: HiveHost) -> HostFacts:
         """Read a host as rollout does. Raises: HostUnreachable, FactsUnreadable."""

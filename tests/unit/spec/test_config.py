@@ -1,7 +1,7 @@
 import pytest
 
 from skep.errors import InvalidConfig
-from skep.spec.config import Layer, environment_layer, line_of, read_layer, resolve
+from skep.spec.config import Layer, environment_layer, read_layer, resolve
 
 WHOLE = """
 [queen]
@@ -75,7 +75,7 @@ def test_an_unknown_field_is_refused_with_its_line(wrong: str, line: int, field:
         ('id = "pool-1"', 'id = "../x"', r"skep\.toml:23: pool\[1\]\.id"),
         ('aliases = ["small"]', 'aliases = ["tiny"]', "tiny is declared twice"),
         ('ref = "/m/tiny.gguf"', 'ref = "https://x/y"', "checksum"),
-        ("[queen]", "[queen", "line 2"),
+        ("[queen]", "[queen", r"skep\.toml:2: "),
         ('argv = ["serve", "{port}"]', "", "needs argv"),
     ],
 )
@@ -109,9 +109,3 @@ def test_a_wrong_environment_variable_is_told() -> None:
     layers = [environment_layer({"SKEP_HIVE_DAEMON_PROBE_INTERVAL_S": "soon"})]
     with pytest.raises(InvalidConfig, match="probe_interval_s"):
         resolve(layers)
-
-
-def test_a_path_without_a_line_of_its_own_gets_its_tables_line() -> None:
-    assert line_of(WHOLE, "pool[1].nothing") == 22
-    assert line_of(WHOLE, "pool[7]") == 0
-    assert line_of("", "x") == 0

@@ -23,6 +23,7 @@ MACHINE = platform.machine()
 OTHER = "aarch64" if MACHINE == "x86_64" else "x86_64"
 OLD_GLIBC = "glibc 2.20"
 MINE = this_machine()
+TREE = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("git") is None, reason="no git here"),
@@ -81,6 +82,12 @@ def by_git(folder: Path, **made: object) -> Install:
         git=GitInstall(repo=make_repository(folder / "repo", **made), ref="v1.0"),  # type: ignore[arg-type]
         via="controller",
     )
+
+
+def by_checkout(folder: Path) -> Install:
+    """Declare what is committed of the tree that is tested."""
+    subprocess.run(["git", "clone", "-q", "--bare", str(TREE), str(folder / "skep.git")], check=True)
+    return Install(git=GitInstall(repo=(folder / "skep.git").as_uri(), ref="HEAD"), via="controller")
 
 
 async def synced(
@@ -183,6 +190,18 @@ async def test_a_package_without_a_wheel_for_a_host_is_named_and_other_hosts_go_
         assert text in rows[0].error
 
 
+async def test_an_index_that_is_not_reached_is_no_missing_wheel(
+    lab: LoopbackLab, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    claims(lab.hosts[0], uname=f"Linux {OTHER}")
+    (row,) = await gathered(lab, tmp_path, by_git(tmp_path, requires=["compiled"]))
+    assert row.error_code == "build_failed", row
+    assert "Connection refused" in row.error
+
+
 async def test_a_skep_that_is_not_pure_python_is_not_taken_for_another_platforms(
     lab: LoopbackLab, index: Path, tmp_path: Path
 ) -> None:
@@ -241,3 +260,46 @@ async def test_a_host_of_no_kind_is_told_before_anything_is_built(
     assert row.error_code == "impossible_here"
     assert "there are no wheels for FreeBSD" in row.error
     assert not (tmp_path / "cache").exists()
+
+
+def another_python() -> str:
+    """Return an interpreter of another version than the tests' own, "" for none."""
+    mine = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for version in {"3.14", "3.13", "3.12", "3.11"} - {mine}:
+        program = shutil.which(f"python{version}")
+        if (
+            program
+            and subprocess.run(
+                [program, "-c", "import ensurepip"], capture_output=True, check=False
+            ).returncode
+            == 0
+        ):
+            return program
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_skep_itself_runs_on_a_host_with_another_python_that_asks_no_index(
+    lab: LoopbackLab, tmp_path: Path
+) -> None:
+    """The real thing: some sixty packages from the user's own index, for an interpreter that is not the controller's."""
+    python = another_python()
+    if not python:
+        pytest.skip("no other Python here: put a python3.11, 3.12, 3.13 or 3.14 on PATH")
+    install = by_checkout(tmp_path)
+    host = lab.hosts[0]
+    host.environment |= {
+        "PATH": f"{Path(python).parent}:/usr/bin:/bin",
+        "PIP_INDEX_URL": "http://127.0.0.1:1/",
+    }
+    (row,) = await synced(lab, tmp_path, install)
+    assert row.status is HostOutcome.INSTALLED, row
+    claims(host, uname=f"Linux {OTHER}", getconf="glibc 2.31")
+    shutil.rmtree(host.home / ".local")
+    (row,) = await gathered(lab, tmp_path, install)
+    assert row.status is HostOutcome.PLANNED, row
+    tags = {
+        name.removesuffix(".whl").rsplit("-", 1)[-1] for house in houses(tmp_path).values() for name in house
+    }
+    assert any(OTHER in tag for tag in tags)

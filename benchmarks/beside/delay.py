@@ -63,17 +63,21 @@ class Line:
 async def relay(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: tuple[str, int], round_trip_s: float
 ) -> None:
-    """Carry one connection, both ways."""
+    """Carry one connection, both ways, until both ends are done or one breaks."""
     there, back = Line(round_trip_s / 2), Line(round_trip_s / 2)
-    with contextlib.suppress(OSError):
+    ends = [writer]
+    try:
         async with asyncio.TaskGroup() as group:
             group.create_task(there.take(reader))
             await asyncio.sleep(1.5 * round_trip_s)
             far_reader, far_writer = await asyncio.open_connection(*target)
+            ends.append(far_writer)
             group.create_task(there.give(far_writer))
             group.create_task(back.take(far_reader))
             group.create_task(back.give(writer))
-    writer.close()
+    finally:
+        for end in ends:
+            end.close()
 
 
 def address(text: str) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from skep.rollout.plan import PYTHONS
 from skep.rollout.report import HostOutcome, HostReport
 from skep.rollout.wheelhouse import this_machine
 from skep.spec.host import GitInstall, Install, LocalInstall
@@ -265,7 +266,7 @@ async def test_a_host_of_no_kind_is_told_before_anything_is_built(
 def another_python() -> str:
     """Return an interpreter of another version than the tests' own, "" for none."""
     mine = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for version in {"3.14", "3.13", "3.12", "3.11"} - {mine}:
+    for version in (one for one in PYTHONS if one != mine):
         program = shutil.which(f"python{version}")
         if (
             program

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shlex
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from skep.errors.rollout import (
     LoginRefused,
     StepLimitExceeded,
 )
+from skep.rollout.identity import usable
 from skep.rollout.jumps import Hop, jumps_to
 from skep.rollout.knownhosts import SSH_PORT, KnownHosts, known_name
 from skep.rollout.sshlib import asyncssh
@@ -152,16 +154,23 @@ async def _answer(stdin: Any, answer: str | Path) -> None:
 
 
 class _Client(asyncssh.SSHClient):
-    """Is asked about a key that is not on record; the name and the port are those that ~/.ssh/config leads to."""
+    """Is asked about a key that is not on record; the name and the port are those that ~/.ssh/config leads to.
 
-    def __init__(self, accepting: KnownHosts | None) -> None:
-        self._accepting = accepting
+    `refused`: what known_hosts calls the machine whose key was refused. `is_known`: it has another key there, or that one is revoked.
+    """
+
+    def __init__(self, known: KnownHosts, *, accepts_new: bool) -> None:
+        self._known, self._accepts_new = known, accepts_new
+        self.refused = ""
+        self.is_known = True
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Record the key of a host that was never seen, where that is asked for; refuse any other."""
-        if self._accepting is None or self._accepting.knows(host, addr, port):
+        self.is_known = self._known.knows(host, addr, port)
+        if self.is_known or not self._accepts_new:
+            self.refused = known_name(host, port)
             return False
-        self._accepting.record(host, port, key)
+        self._known.record(host, port, key)
         return True
 
 
@@ -203,22 +212,23 @@ class SshConnector:
             connection = await self._open(here, self._shared(via=jumps) | _of(host))
             transport = SshTransport(connection, host.alias, jumps)
             jumps = []
-        except asyncssh.HostKeyNotVerifiable as error:
-            raise HostKeyRefused(
-                f"{where}: its host key is not the one in {self._known.path} ({error.reason}). If the host is new, run "
-                f"again with --accept-new; if it was reinstalled, remove its line with: "
-                f"ssh-keygen -R {known_name(hop.host, hop.port or SSH_PORT)}",
-                alias=host.alias,
-            ) from error
+        except HostKeyRefused as error:
+            raise HostKeyRefused(f"{where}: {error}", alias=host.alias) from error
         except asyncssh.PermissionDenied as error:
             raise LoginRefused(
                 f"{where}: login refused for {hop.user or 'the default user'}: add a key with ssh-copy-id, "
                 "or set identity_file",
                 alias=host.alias,
             ) from error
-        except asyncssh.ConfigParseError as error:
-            raise InvalidConfig(f"{self._config}: {error}", path=str(self._config)) from error
+        except ValueError as error:  # Of what reads the user's configuration and the keys that it names.
+            raise InvalidConfig(
+                f"{where}: {self._config} is of no use: {error}", path=str(self._config)
+            ) from error
         except (OSError, asyncssh.Error, TimeoutError) as error:
+            if isinstance(error, OSError) and error.filename:  # No socket has a name: it is a file of ours.
+                raise InvalidConfig(
+                    f"{where}: {error.filename}: {error.strerror}", path=str(error.filename)
+                ) from error
             raise HostUnreachable(
                 f"{where}: no connection ({error or type(error).__name__})", alias=host.alias
             ) from error
@@ -231,9 +241,12 @@ class SshConnector:
             options["port"] = hop.port
         if hop.user:
             options["username"] = hop.user
-        connection, _ = await asyncssh.create_connection(
-            lambda: _Client(self._known if self._accept_new else None), hop.host, **options
-        )
+        client = _Client(self._known, accepts_new=self._accept_new)
+        try:
+            connection, _ = await asyncssh.create_connection(lambda: client, hop.host, **options)
+        except asyncssh.HostKeyNotVerifiable as error:
+            name = client.refused or known_name(hop.host, hop.port or SSH_PORT)
+            raise HostKeyRefused(self._known.refusal(name, is_known=client.is_known)) from error
         return connection
 
     def _shared(self, *, via: Sequence[asyncssh.SSHClientConnection]) -> dict[str, Any]:
@@ -269,5 +282,7 @@ def _of(host: HiveHost) -> dict[str, Any]:
     if host.forward_agent is not None:
         options["agent_forwarding"] = host.forward_agent
     if host.identity_file:
-        options["client_keys"] = [str(Path(host.identity_file).expanduser())]
+        file = Path(host.identity_file).expanduser()
+        options["client_keys"] = [str(usable(file, has_agent=bool(os.environ.get("SSH_AUTH_SOCK"))))]
+        options["ignore_encrypted"] = True
     return options

@@ -1,0 +1,64 @@
+"""What is wrong on the controller's own side is told as that: at once, for the hosts that it is about, and no others."""
+
+from pathlib import Path
+
+import pytest
+
+from skep.rollout.doctor import diagnose
+from skep.rollout.report import HostOutcome
+from skep.rollout.ssh import SshConnector
+from skep.rollout.sync import Settings, Sync
+from skep.spec.host import HiveHost, Install, LocalInstall
+from skep.testkit.hosts.loopback import LoopbackHost, LoopbackLab
+
+
+def declared(host: LoopbackHost, tmp_path: Path, key: Path) -> HiveHost:
+    program = tmp_path / "skep"
+    program.write_text("#!/bin/sh\necho skep\n")
+    program.chmod(0o700)
+    install = Install(local=LocalInstall(path=str(program)))
+    return host.hive(install, auto_start=False, identity_file=str(key))
+
+
+async def never(_: float) -> None:
+    raise AssertionError("what is wrong here is not mended by waiting")
+
+
+async def test_a_key_that_cannot_be_used_is_one_hosts_trouble(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage"
+    garbage.write_text("garbage")
+    garbage.chmod(0o600)
+    async with LoopbackLab(tmp_path / "lab", hosts=2) as lab:
+        hosts = [
+            declared(lab.hosts[0], tmp_path, garbage),
+            declared(lab.hosts[1], tmp_path, lab.identity),
+        ]
+        connector = SshConnector(known_hosts=lab.known_hosts, agent=False)
+        settings = Settings(base=tmp_path, cache=tmp_path / "cache")
+        bad, good = (await Sync(connector, settings, sleep=never).run(hosts)).hives
+        assert (bad.status, bad.error_code) == (HostOutcome.FAILED, "invalid_config")
+        assert "is no private key" in bad.error
+        assert good.status is HostOutcome.INSTALLED
+        sick, well = await diagnose(connector, hosts)
+        assert [check.verdict for check in sick.checks] == ["ok", "fail"]
+        assert well.is_healthy
+
+
+@pytest.mark.parametrize("written", [b"Host *\n  Port x\n", b'Host "\n', b"\xff\xfe", None])
+async def test_a_configuration_of_ssh_that_cannot_be_read_is_told_at_once(
+    tmp_path: Path, written: bytes | None
+) -> None:
+    config = tmp_path / "ssh config"
+    if written is None:
+        config.mkdir()
+    else:
+        config.write_bytes(written)
+    async with LoopbackLab(tmp_path / "lab") as lab:
+        host = declared(lab.hosts[0], tmp_path, lab.identity)
+        connector = SshConnector(known_hosts=lab.known_hosts, agent=False, config=config)
+        settings = Settings(base=tmp_path, cache=tmp_path / "cache")
+        (row,) = (await Sync(connector, settings, sleep=never).run([host])).hives
+        assert (row.status, row.error_code) == (HostOutcome.FAILED, "invalid_config")
+        assert str(config) in row.error
+        (sick,) = await diagnose(connector, [host])
+        assert str(config) in sick.checks[-1].details

@@ -6,7 +6,7 @@ from skep.errors.rollout import ImpossibleHere, NothingToRollBack
 from skep.rollout import layout, recipes, staging
 from skep.rollout.artifact import Artifact, ArtifactKind
 from skep.rollout.facts import HostFacts
-from skep.rollout.manifest import InstalledWorker, Manifest
+from skep.rollout.manifest import InstalledWorker, Manifest, declared
 from skep.rollout.steps import RemoteStep, Upload
 from skep.spec.host import HiveHost
 
@@ -219,18 +219,16 @@ def _rollback(host: HiveHost, facts: HostFacts, now_s: float) -> HostPlan:
     )
 
 
-def _declared(host: HiveHost) -> list[InstalledWorker]:
-    return [InstalledWorker(type=w.type, version=w.version, features=w.features) for w in host.workers]
-
-
 def _missing_workers(host: HiveHost, facts: HostFacts, options: Options) -> list[InstalledWorker]:
-    return [worker for worker in _declared(host) if options.force or worker.slug not in facts.workers]
+    """Return the engines to ask for. One that the manifest does not list yet is asked for again: a run was interrupted there."""
+    there = facts.workers & {worker.slug for worker in facts.manifest.workers}
+    return [worker for worker in declared(host.workers) if options.force or worker.slug not in there]
 
 
 def _extra_workers(host: HiveHost, facts: HostFacts, options: Options) -> list[InstalledWorker]:
     if not options.remove_extra:
         return []
-    wanted = {worker.slug for worker in _declared(host)}
+    wanted = {worker.slug for worker in declared(host.workers)}
     return [worker for worker in facts.manifest.workers if worker.slug not in wanted]
 
 
@@ -240,7 +238,7 @@ def _manifest(
     removed = {worker.slug for worker in _extra_workers(host, facts, options)}
     kept = {
         worker.slug: worker
-        for worker in (*facts.manifest.workers, *_declared(host))
+        for worker in (*facts.manifest.workers, *declared(host.workers))
         if worker.slug not in removed
     }
     previous = facts.current_key if facts.current_key != artifact.key else facts.manifest.previous_key

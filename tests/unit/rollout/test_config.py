@@ -12,7 +12,7 @@ from skep.testkit.rollout import create_test_config
 HOSTS = Path(__file__).parents[2] / "hosts"
 
 
-@pytest.mark.parametrize("file", ["localhost.toml", "vagrant.toml"])
+@pytest.mark.parametrize("file", ["localhost.toml", "vagrant.toml", "compose.toml"])
 def test_the_files_for_people_with_hosts_are_valid(file: str) -> None:
     assert load(HOSTS / file).hosts
 

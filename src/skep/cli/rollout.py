@@ -13,12 +13,13 @@ from skep.cli.rollout_show import progress, show_diagnoses, show_hosts, show_rep
 from skep.errors.rollout import UnknownHive
 from skep.rollout import known
 from skep.rollout.config import RolloutConfig, load
+from skep.rollout.dialing import Dialed
 from skep.rollout.doctor import HostDiagnosis, diagnose
 from skep.rollout.plan import Options
 from skep.rollout.report import StatusReport
-from skep.rollout.ssh import SshConnector
 from skep.rollout.status import status, wanted
 from skep.rollout.sync import Settings, Sync
+from skep.rollout.transport import Connector
 from skep.spec.folders import folders
 from skep.spec.host import HiveHost, select
 
@@ -84,9 +85,12 @@ def sync(
         max_unavailable=max_unavailable,
     )
     try:
-        with progress([host.alias for host in [*hosts, *removed]], quiet=quiet or as_json) as tell:
+        with (
+            Dialed([*hosts, *removed][:jobs], _ssh_config()) as dialed,
+            progress([host.alias for host in [*hosts, *removed]], quiet=quiet or as_json) as tell,
+        ):
             report = run(
-                lambda: Sync(_connector(known_hosts, accept_new), settings, on_host=tell).run(
+                lambda: Sync(_connector(known_hosts, accept_new, dialed), settings, on_host=tell).run(
                     hosts, removed=removed
                 )
             )
@@ -123,9 +127,10 @@ def package_status(
 
     async def main() -> StatusReport:
         wants = await wanted(hosts, base=declared.base, cache=folders(os.environ).cache / "rollout")
-        return await status(_connector(known_hosts, False), hosts, wants, extra=extra, jobs=jobs)
+        return await status(_connector(known_hosts, False, dialed), hosts, wants, extra=extra, jobs=jobs)
 
-    report = run(main)
+    with Dialed([*hosts, *extra][:jobs], _ssh_config()) as dialed:
+        report = run(main)
     if as_json:
         print_json(report)
     else:
@@ -172,15 +177,19 @@ def ssh_doctor(
 
 
 def _diagnose(
-    connector: SshConnector, hosts: list[HiveHost], jobs: int
+    connector: Connector, hosts: list[HiveHost], jobs: int
 ) -> Coroutine[Any, Any, list[HostDiagnosis]]:
     return diagnose(connector, hosts, jobs=jobs)
 
 
-def _connector(known_hosts: Path | None, accept_new: bool) -> SshConnector:
-    return SshConnector(
-        known_hosts=known_hosts, accept_new=accept_new, config=Path.home() / ".ssh" / "config"
-    )
+def _ssh_config() -> Path:
+    return Path.home() / ".ssh" / "config"
+
+
+def _connector(known_hosts: Path | None, accept_new: bool, dialed: Dialed | None = None) -> Connector:
+    from skep.rollout.ssh import SshConnector  # The SSH library: while it is read, the hosts answer.
+
+    return SshConnector(known_hosts=known_hosts, accept_new=accept_new, config=_ssh_config(), dialed=dialed)
 
 
 def _chosen(declared: RolloutConfig, names: list[str] | None) -> list[HiveHost]:

@@ -139,7 +139,9 @@ def _install_steps(
     if artifact.key not in facts.versions:
         fetched = staging.fetch(artifact)
         steps += [fetched] if fetched else []
-        steps += [staging.stage(artifact, _python(facts) or staging.BY_UV), staging.verify(artifact)]
+        is_checked = staging.upload_path(artifact) not in facts.uploads
+        staged = staging.stage(artifact, _python(facts) or staging.BY_UV, is_checked=is_checked)
+        steps += [staged, staging.verify(artifact)]
     steps.append(recipes.configure(host, artifact.key))
     if facts.is_serving:
         steps.append(recipes.drain(host))

@@ -49,8 +49,9 @@ def resume(host: HiveHost) -> RemoteStep:
 
 
 def _replace_link(target: str, link: str) -> str:
-    """Return sh that makes `link` point to `target` in one rename."""
-    return f"ln -sfn {q(target)} {q(link + '.new')}\nmv -T {q(link + '.new')} {q(link)}\n"
+    """Return sh that makes `link` point to `target` at once: by its creation, or by one rename over the old one."""
+    new = f"ln -sfn {q(target)} {q(link + '.new')}\n  mv -T {q(link + '.new')} {q(link)}\n"
+    return f"if [ -L {q(link)} ] || [ -e {q(link)} ]; then\n  {new}else ln -s {q(target)} {q(link)}; fi\n"
 
 
 def switch(key: str, previous: str, *, is_linked: bool) -> RemoteStep:

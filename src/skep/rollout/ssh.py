@@ -5,62 +5,62 @@ import contextlib
 import os
 import shlex
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from skep.errors import InvalidConfig
 from skep.errors.rollout import (
-    ArtifactMissing,
     ConnectionLost,
     HostKeyRefused,
     HostUnreachable,
     LoginRefused,
     StepLimitExceeded,
 )
+from skep.rollout.dialing import Dialed
 from skep.rollout.identity import usable
 from skep.rollout.jumps import Hop, jumps_to
 from skep.rollout.knownhosts import SSH_PORT, KnownHosts, known_name
+from skep.rollout.sending import bytes_ahead, say
 from skep.rollout.sshlib import asyncssh
-from skep.rollout.transport import OUTPUT_BYTES_MAX, OnLine, Result
+from skep.rollout.transport import HEARD, OUTPUT_BYTES_MAX, OnLine, Result
 from skep.spec.host import HiveHost
 
 CONNECT_S = 30.0
 KEEPALIVE_S, KEEPALIVE_MISSES_MAX = 15, 3
 CLOSE_S_MAX = 5.0
-BLOCK_BYTES = 1 << 20  # Of a file that is being sent: so much of it is in memory, for each host.
 LINE_BYTES_MAX = 64 * 1024
 # Before all others: what processors compute by themselves. A tenth of a second for each 40 MB, against ChaCha20.
 QUICK_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 
-# The script runs in a session of its own. When our end of stdin closes — also because we died or the network did — the
-# watchdog ends that whole session: sshd by itself would let it run on. What we say meanwhile reaches the script.
-_WRAPPER = """exec 3<&0
-{open_input}
-setsid sh -c {script} <{input} 3<&- &
-p=$!
-{{ cat <&3 >{output}; kill -TERM -$p; sleep 2; kill -KILL -$p; }} >/dev/null 2>&1 &
-w=$!
-exec 3<&-
-wait $p; s=$?
-kill $w 2>/dev/null
-{close_input}
-exit $s"""
-_DEAF = {"open_input": "", "input": "/dev/null", "output": "/dev/null", "close_input": ""}
-_HEARING = {
-    "open_input": 'd=$(mktemp -d) && mkfifo -m 600 "$d/in" || exit 71',
-    "input": '"$d/in"',
-    "output": '"$d/in"',
-    "close_input": 'rm -rf "$d"',
-}
+# sshd lets a command run on when its connection is gone, so a script is watched: while nothing is being said to it, a reader
+# waits for the end of stdin and then ends the script's whole session. Reader and script take turns on one descriptor,
+# for a copy in between costs a host more than the ciphers do. `9>&-`: the reader must not hold a lock of the script's.
+_WATCH = f"""exec {HEARD}<&0 </dev/null
+w=
+begin_watch() {{
+  ( trap '' TERM; while read -r l; do :; done; kill -TERM -$$; sleep 2; kill -KILL -$$ ) <&{HEARD} >/dev/null 2>&1 9>&- & w=$!
+}}
+end_watch() {{ [ -z "$w" ] || {{ kill -KILL $w || :; wait $w || :; }} 2>/dev/null; w=; }}
+trap end_watch EXIT
+"""
+# OpenSSH makes each command the leader of a session. Where a server does not, `setsid` does.
+_IN_A_SESSION = (
+    'if kill -0 -$$ 2>/dev/null; then eval "$1"; else exec 3<&0; setsid sh -c "$1" <&3 3<&- & wait $!; fi'
+)
 
 
 def wrapped(script: str, *, hears: bool, is_brief: bool = False) -> str:
-    """Return the command that runs `script` under the watchdog; `hears`: our stdin is the script's."""
+    """Return the command that runs `script` so that it ends with its connection.
+
+    `hears`: our stdin is the script's, on descriptor `HEARD`; it reads there what it asks for, and calls `begin_watch` for the time
+    in which nothing is said, and `end_watch` before it reads again.
+    """
     if is_brief:
         return f"exec sh -c {shlex.quote(script)} </dev/null"
-    parts = _HEARING if hears else _DEAF
-    return f"exec sh -c {shlex.quote(_WRAPPER.format(script=shlex.quote(script), **parts))}"
+    whole = f"{_WATCH}{'' if hears else 'begin_watch'}\n{script}"
+    return f"exec sh -c {shlex.quote(_IN_A_SESSION)} sh {shlex.quote(whole)}"
 
 
 class SshTransport:
@@ -85,8 +85,9 @@ class SshTransport:
             async with asyncio.timeout(limit_s):
                 process = await self._connection.create_process(command, encoding=None)
                 try:
+                    answering = partial(say, process, ahead_bytes=self._ahead_bytes())
                     out, errors = await asyncio.gather(
-                        _lines(process.stdout, on_line, process.stdin), _lines(process.stderr, None, None)
+                        _lines(process.stdout, on_line, answering), _lines(process.stderr)
                     )
                     await process.wait_closed()
                 finally:
@@ -107,6 +108,9 @@ class SshTransport:
             raise ConnectionLost(f"{self._alias}: {why}", alias=self._alias)
         return Result(process.exit_status, out, errors)
 
+    def _ahead_bytes(self) -> int | None:
+        return None if self._jumps else bytes_ahead(self._connection)
+
     async def aclose(self) -> None:
         """See `Transport.aclose`."""
         await _close(self._connection, *reversed(self._jumps))
@@ -122,35 +126,21 @@ async def _close(*connections: asyncssh.SSHClientConnection) -> None:
         connection.abort()
 
 
-async def _lines(stream: Any, on_line: OnLine | None, answers: Any) -> str:
+async def _lines(
+    stream: Any, on_line: OnLine | None = None, say: Callable[[str | Path], Awaitable[None]] | None = None
+) -> str:
     kept: deque[bytes] = deque()
     size = 0
     async for line in stream:
-        if on_line:
+        if on_line and say:
             text = line[:LINE_BYTES_MAX].decode(errors="replace").rstrip("\n")
             if (answer := on_line(text)) is not None:
-                await _answer(answers, answer)
+                await say(answer)
         kept.append(line)
         size += len(line)
         while size > OUTPUT_BYTES_MAX and kept:
             size -= len(kept.popleft())
     return b"".join(kept).decode(errors="replace")
-
-
-async def _answer(stdin: Any, answer: str | Path) -> None:
-    """Write a line, or a file's bytes as fast as they are taken. A script that ended meanwhile takes nothing more."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        if isinstance(answer, str):
-            stdin.write(f"{answer}\n".encode())
-            return
-        try:
-            source = answer.open("rb")
-        except OSError as error:
-            raise ArtifactMissing(f"{answer} cannot be read: {error.strerror}", path=str(answer)) from error
-        with source:
-            while block := await asyncio.to_thread(source.read, BLOCK_BYTES):
-                stdin.write(block)
-                await stdin.drain()
 
 
 class _Client(asyncssh.SSHClient):
@@ -177,7 +167,8 @@ class _Client(asyncssh.SSHClient):
 class SshConnector:
     """Connects as OpenSSH would: `~/.ssh/config` (aliases, ProxyJump, identities), the agent, known_hosts.
 
-    `accept_new` records the key of a host that is not known yet; a key that changed is refused always.
+    `accept_new` records the key of a host that is not known yet; a key that changed is refused always. `dialed`:
+    connections that were begun already; the caller closes what is left of them.
     """
 
     def __init__(
@@ -190,6 +181,7 @@ class SshConnector:
         agent: bool = True,
         keepalive_s: float = KEEPALIVE_S,
         connect_s: float = CONNECT_S,
+        dialed: Dialed | None = None,
     ) -> None:
         self._known = KnownHosts(known_hosts or Path.home() / ".ssh" / "known_hosts")
         self._accept_new = accept_new
@@ -198,6 +190,7 @@ class SshConnector:
         self._agent = agent
         self._keepalive_s = keepalive_s
         self._connect_s = connect_s
+        self._dialed = dialed
 
     async def connect(self, host: HiveHost) -> SshTransport:
         """See `Connector.connect`."""
@@ -209,7 +202,9 @@ class SshConnector:
                 where = f"{host.alias}, at the jump host {hop.host}"
                 jumps.append(await self._open(hop, self._shared(via=jumps)))
             where, hop = f"{host.alias} ({host.hostname}:{host.ssh_port})", here
-            connection = await self._open(here, self._shared(via=jumps) | _of(host))
+            connection = await self._open(
+                here, self._shared(via=jumps) | _of(host) | self._stands(here, jumps)
+            )
             transport = SshTransport(connection, host.alias, jumps)
             jumps = []
         except HostKeyRefused as error:
@@ -248,6 +243,11 @@ class SshConnector:
             name = client.refused or known_name(hop.host, hop.port or SSH_PORT)
             raise HostKeyRefused(self._known.refusal(name, is_known=client.is_known)) from error
         return connection
+
+    def _stands(self, hop: Hop, jumps: Sequence[asyncssh.SSHClientConnection]) -> dict[str, Any]:
+        """Return the TCP connection that was begun earlier, if there is one."""
+        stands = None if jumps or not self._dialed else self._dialed.take(hop.host, hop.port or SSH_PORT)
+        return {"sock": stands} if stands else {}
 
     def _shared(self, *, via: Sequence[asyncssh.SSHClientConnection]) -> dict[str, Any]:
         """Return what holds for the host and for each machine on the way to it."""

@@ -11,11 +11,15 @@ BY_UV = "uv"
 
 
 def upload_of(artifact: Artifact) -> Upload | None:
-    """Return the file to send, under a name that says its content."""
+    """Return the file to send."""
     if not artifact.file:
         return None
-    target = f"{layout.UPLOADS}/{artifact.sha256[:16]}/{artifact.name}"
-    return Upload(source=artifact.file, target=target, sha256=artifact.sha256)
+    return Upload(source=artifact.file, target=upload_path(artifact), sha256=artifact.sha256)
+
+
+def upload_path(artifact: Artifact) -> str:
+    """Return where a file lies on the host before it is unpacked, under a name that says its content."""
+    return f"{layout.UPLOADS}/{artifact.sha256[:16]}/{artifact.name}"
 
 
 def version_folder(key: str) -> str:
@@ -35,7 +39,7 @@ def fetch(artifact: Artifact) -> RemoteStep | None:
             f"git -C {build} checkout -q FETCH_HEAD\n"
         )
         return RemoteStep(name="clone", detail=artifact.source, script=script, limit_s=BUILD_S_MAX)
-    target = _release(artifact)
+    target = upload_path(artifact)
     part = q(f"{target}.part")
     script = (
         f"mkdir -p {q(target.rpartition('/')[0])}\n"
@@ -48,23 +52,23 @@ def fetch(artifact: Artifact) -> RemoteStep | None:
     return RemoteStep(name="download", detail=artifact.url, script=script, limit_s=BUILD_S_MAX)
 
 
-def _release(artifact: Artifact) -> str:
-    return f"{layout.UPLOADS}/{artifact.sha256[:16]}/{artifact.name}"
-
-
 def _checked(artifact: Artifact, path: str, wrong: str) -> str:
     """Return sh that fails, and removes the file, unless it is the one that its checksum names."""
     return f"echo {q(f'{artifact.sha256}  {path}')} | sha256sum -c - >/dev/null || {{ rm -f {q(path)}; echo {q(wrong)}; exit 1; }}"
 
 
-def stage(artifact: Artifact, python: str) -> RemoteStep:
-    """Fill the version's folder. What an interrupted run left there goes first; nobody runs it yet."""
+def stage(artifact: Artifact, python: str, *, is_checked: bool) -> RemoteStep:
+    """Fill the version's folder. What an interrupted run left there goes first; nobody runs it yet.
+
+    `is_checked`: this run itself brings the file and compares its checksum; one of an earlier run may not have outlived it.
+    """
     folder = version_folder(artifact.key)
     script = f"[ ! -e {q(folder)} ] || rm -rf {q(folder)}\nmkdir -p {q(folder)}/bin\n"
     source = q(f"{layout.BUILD}/{artifact.key}")
     if artifact.kind is not ArtifactKind.GIT:
-        script += _checked(artifact, _release(artifact), "checksum wrong: it was damaged on its way") + "\n"
-        source = q(_release(artifact))
+        if not is_checked:
+            script += _checked(artifact, upload_path(artifact), "checksum wrong: it was damaged") + "\n"
+        source = q(upload_path(artifact))
     match artifact.kind:
         case ArtifactKind.BINARY:
             script += f"mv {source} {q(folder)}/bin/skep\nchmod 700 {q(folder)}/bin/skep\n"

@@ -13,6 +13,7 @@ import msgspec
 
 from skep.rollout import layout
 from skep.rollout.facts import READ_MANIFEST
+from skep.rollout.transport import HEARD
 
 # Long enough for a script whose connection was cut to be ended by its watchdog.
 LOCK_WAIT_S: Final = 10
@@ -44,7 +45,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receive(msgspec.Struct, frozen=True, kw_only=True):
-    """An upload whose size is known: the script takes so many bytes from its stdin when it says that it begins `send`."""
+    """An upload whose size is known: the script takes so many bytes from us when it says that it begins `send`."""
 
     upload: Upload
     size_bytes: int
@@ -65,13 +66,12 @@ def render(
     head = f"""N={q(nonce)}
 cd "$HOME" || exit 70
 umask 077
-[ -d {layout.SHARE} ] || mkdir -p {layout.SHARE}
-exec 9>{layout.LOCK}
+{_folders(receives)}exec 9>{layout.LOCK}
 flock -w {LOCK_WAIT_S} 9 || {{ echo "$N busy"; exit {EXIT_BUSY}; }}
 {READ_MANIFEST}[ "$m" = {q(manifest_text)} ] || {{ echo "$N changed"; exit {EXIT_CHANGED}; }}
 run() {{
   echo "$N begin $1"
-  ( set -eu; eval "$2" ) 2>&1 </dev/null
+  ( set -eu; eval "$2" ) 2>&1 {HEARD}<&-
   s=$?
   [ $s = 0 ] || {{ echo "$N failed $1 $s"; exit {EXIT_STEP_FAILED}; }}
   echo "$N done $1"
@@ -80,6 +80,7 @@ run() {{
     asked = False
     lines = [_TAKE] if receives else []
     lines += [_take(receive) for receive in receives]
+    lines.append("begin_watch\n")
     for step in steps:
         if step.name in COMMITS and not asked:
             asked = True
@@ -88,11 +89,21 @@ run() {{
     return head + "".join(lines)
 
 
+def _folders(receives: Sequence[Receive]) -> str:
+    """Return sh that makes the folders that are missing, in one process."""
+    wanted = [layout.SHARE, *dict.fromkeys(receive.upload.target.rpartition("/")[0] for receive in receives)]
+    quoted = " ".join(q(folder) for folder in wanted)
+    return f'for d in {quoted}; do [ -d "$d" ] || {{ mkdir -p {quoted}; break; }}; done\n'
+
+
 # `head` of coreutils and of busybox takes no byte more than it was told to where nothing more is under way: the next
-# upload is sent only when its own `begin` was seen.
+# upload is sent only when its own `begin` was seen. A file gets its name only when it is whole.
 _TAKE = f"""take() {{
   echo "$N begin send"
-  {{ mkdir -p "${{2%/*}}" && head -c "$1" > "$2.part" && [ "$(wc -c < "$2.part")" -eq "$1" ] &&
+  {{ head -c "$1" <&{HEARD} > "$2.part" &&
+    if [ "$4" ]; then
+      [ "$(sha256sum < "$2.part")" = "$4  -" ] || {{ rm -f "$2.part"; echo "checksum wrong: it was damaged on its way"; false; }}
+    else [ "$(wc -c < "$2.part")" -eq "$1" ]; fi &&
     {{ [ "$3" = 600 ] || chmod "$3" "$2.part"; }} && mv "$2.part" "$2"; }} 2>&1 || {{ echo "$N failed send 1"; exit {EXIT_STEP_FAILED}; }}
   echo "$N done send"
 }}
@@ -101,9 +112,11 @@ _TAKE = f"""take() {{
 
 def _take(receive: Receive) -> str:
     upload = receive.upload
-    return f"take {receive.size_bytes} {q(upload.target)} {upload.mode:o}\n"
+    return f"take {receive.size_bytes} {q(upload.target)} {upload.mode:o} {q(upload.sha256)}\n"
 
 
-_ASK = f"""echo "$N ask"
-[ "$(timeout {HEAR_S_MAX} head -n 1)" = "$N go" ] || {{ echo "$N unheard"; exit {EXIT_UNHEARD}; }}
+_ASK = f"""end_watch
+echo "$N ask"
+[ "$(timeout {HEAR_S_MAX} head -n 1 <&{HEARD})" = "$N go" ] || {{ echo "$N unheard"; exit {EXIT_UNHEARD}; }}
+begin_watch
 """

@@ -10,9 +10,11 @@ from typing import NamedTuple, Protocol
 from skep.spec.host import HiveHost
 
 OUTPUT_BYTES_MAX = 1 << 20
+HEARD = 3
+"""The descriptor on which a script that is answered reads the answers; its stdin is empty."""
 
 OnLine = Callable[[str], str | Path | None]
-"""Sees a line of a script's output. What it returns goes to the script's stdin: a text as a line, a file byte for byte."""
+"""Sees a line of a script's output. What it returns goes to the script: a text as a line, a file byte for byte."""
 
 
 class Result(NamedTuple):
@@ -31,8 +33,9 @@ class Transport(Protocol):
     ) -> Result:
         """Run a POSIX sh script; its process group ends with the connection.
 
-        `on_line` sees each line of stdout as it comes, and may answer it; without it, stdin is empty. `is_brief`: the script
-        only reads, and ends by itself; nothing watches over it, which saves the host half of the work.
+        `on_line` sees each line of stdout as it comes, and may answer it: then the script reads descriptor `HEARD` itself, and
+        has the shell functions `begin_watch` (from now on nothing is said: end with the connection) and `end_watch` (before it
+        reads again). `is_brief`: the script only reads, and ends by itself; nothing watches over it.
         Raises: ConnectionLost, StepLimitExceeded, ArtifactMissing (a file that was to be sent cannot be read).
         """
         ...

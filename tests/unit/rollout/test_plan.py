@@ -108,7 +108,7 @@ def test_any_text_survives_quoting(text: str) -> None:
 @given(name=AWKWARD.filter(lambda text: "\n" not in text and "/" not in text))
 def test_a_file_name_with_anything_in_it_stays_one_word(name: str) -> None:
     artifact = Artifact(key="k", kind="binary", source="s", file="/c/f", sha256="ab", name=name)  # type: ignore[arg-type]
-    words = shlex.split(staging.stage(artifact, "/usr/bin/python3").script, comments=False)
+    words = shlex.split(staging.stage(artifact, "/usr/bin/python3", is_checked=False).script, comments=False)
     assert f"{layout.UPLOADS}/ab/{name}" in words
 
 
@@ -116,5 +116,7 @@ def test_a_file_name_with_anything_in_it_stays_one_word(name: str) -> None:
 def test_a_step_with_any_text_reaches_the_shell_unchanged(text: str) -> None:
     step = RemoteStep(name="say", detail="", script=f"printf %s {q(text)}\n")
     script = render([step], nonce="0" * 16, manifest_text="").split("run() {")[1]
-    done = subprocess.run(["sh", "-c", "N=n\nrun() {" + script], capture_output=True, check=True)
+    done = subprocess.run(
+        ["sh", "-c", "N=n\nbegin_watch() { :; }\nrun() {" + script], capture_output=True, check=True
+    )
     assert done.stdout.decode() == f"n begin say\n{text}n done say\n"

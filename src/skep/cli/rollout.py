@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from skep.cli.console import print_json, run
+from skep.cli.importing import importing
 from skep.cli.rollout_show import progress, show_diagnoses, show_hosts, show_report, show_status
 from skep.errors.rollout import UnknownHive
 from skep.rollout import known
@@ -89,11 +90,8 @@ def sync(
             Dialed([*hosts, *removed][:jobs], _ssh_config()) as dialed,
             progress([host.alias for host in [*hosts, *removed]], quiet=quiet or as_json) as tell,
         ):
-            report = run(
-                lambda: Sync(_connector(known_hosts, accept_new, dialed), settings, on_host=tell).run(
-                    hosts, removed=removed
-                )
-            )
+            connector = _connector(known_hosts, accept_new=accept_new, dialed=dialed)
+            report = run(lambda: Sync(connector, settings, on_host=tell).run(hosts, removed=removed))
     except KeyboardInterrupt:
         if not dry_run:
             known.write(record, known.begun(before, hosts))
@@ -127,9 +125,10 @@ def package_status(
 
     async def main() -> StatusReport:
         wants = await wanted(hosts, base=declared.base, cache=folders(os.environ).cache / "rollout")
-        return await status(_connector(known_hosts, False, dialed), hosts, wants, extra=extra, jobs=jobs)
+        return await status(connector, hosts, wants, extra=extra, jobs=jobs)
 
     with Dialed([*hosts, *extra][:jobs], _ssh_config()) as dialed:
+        connector = _connector(known_hosts, accept_new=False, dialed=dialed)
         report = run(main)
     if as_json:
         print_json(report)
@@ -167,7 +166,9 @@ def ssh_doctor(
     [bold]skep ssh-doctor --hive gpu-1[/bold]
     """
     hosts = _chosen(load(config), hive)
-    found: list[HostDiagnosis] = run(lambda: _diagnose(_connector(known_hosts, accept_new), hosts, jobs))
+    found: list[HostDiagnosis] = run(
+        lambda: _diagnose(_connector(known_hosts, accept_new=accept_new), hosts, jobs)
+    )
     if as_json:
         print_json(found)
     else:
@@ -186,8 +187,9 @@ def _ssh_config() -> Path:
     return Path.home() / ".ssh" / "config"
 
 
-def _connector(known_hosts: Path | None, accept_new: bool, dialed: Dialed | None = None) -> Connector:
-    from skep.rollout.ssh import SshConnector  # The SSH library: while it is read, the hosts answer.
+def _connector(known_hosts: Path | None, *, accept_new: bool, dialed: Dialed | None = None) -> Connector:
+    with importing():  # The SSH library: while it is read, the hosts answer.
+        from skep.rollout.ssh import SshConnector
 
     return SshConnector(known_hosts=known_hosts, accept_new=accept_new, config=_ssh_config(), dialed=dialed)
 

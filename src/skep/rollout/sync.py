@@ -204,8 +204,10 @@ class Sync:
                 *error.steps,
                 StepReport(name="put-back", outcome="failed", detail=str(second)),
             ]
+            error.facts["after"] = f"{facts.current_key} could not be put back: {second}"
         else:
             error.facts["steps"] = [*error.steps, *done]
+            error.facts["after"] = f"{facts.current_key} was put back"
 
     def _outcome(self, plan: HostPlan) -> HostOutcome:
         if not plan.key:
@@ -223,14 +225,16 @@ class Sync:
             steps=tuple(error.facts.get("steps", ())),
             seconds=round(self._clock() - began_s, 4),
             retries=retries,
-            error=_with_tail(error),
+            error=_whole(error),
             error_code=error.code,
         )
 
 
-def _with_tail(error: SkepError) -> str:
-    tail = error.facts.get("log_tail", "")
-    return f"{error}\n{tail}" if tail and tail.strip() not in str(error) else str(error)
+def _whole(error: SkepError) -> str:
+    """Return what is told of a failure: what, how the host was left where that is known, and its last lines."""
+    after, tail = error.facts.get("after", ""), error.facts.get("log_tail", "")
+    text = f"{error}; {after}" if after else str(error)
+    return f"{text}\n{tail}" if tail and tail.strip() not in text else text
 
 
 def token_of(host: HiveHost, base: Path) -> Token:

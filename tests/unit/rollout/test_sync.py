@@ -168,9 +168,21 @@ async def test_a_failed_gate_brings_the_old_version_back_and_stops_the_roll(inst
     first, second = report.hives
     assert first.status is HostOutcome.FAILED
     assert [step.name for step in first.steps][-4:] == ["switch", "service", "gate", "resume"]
+    assert "; old was put back" in first.error
     assert second.status is HostOutcome.SKIPPED
     assert "stopped at a" in second.error
     bad.assert_all_used()
+
+
+async def test_a_version_that_could_not_be_put_back_is_told(install, tmp_path: Path) -> None:
+    bad = ScriptedTransport()
+    bad.expect(PROBE, stdout=facts(key="old"))
+    done = ("send", "stage", "verify", "configure", "switch", "service")
+    bad.expect("flock", stdout=marks(*done, failed="gate"), exit_status=77)
+    bad.expect("versions/old", stdout=marks("switch", failed="service"), exit_status=77)
+    (row,) = (await run(tmp_path, [host("a", install)], {"a": [bad]})).hives
+    assert (row.steps[-1].name, row.steps[-1].outcome) == ("put-back", "failed")
+    assert "old could not be put back: a: service failed" in row.error
 
 
 async def test_what_is_no_longer_declared_is_uninstalled(install, tmp_path: Path) -> None:

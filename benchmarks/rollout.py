@@ -5,7 +5,7 @@ then the same again when nothing is left to do. Hosts are network namespaces wit
 peer runs from a virtual environment of its own, made below --peers (pip fetches it once).
 
     python benchmarks/rollout.py --hosts 8 32 --rounds 3
-    python benchmarks/rollout.py --hosts 8 --round-trip-ms 50     # every host behind a relay that makes it far
+    python benchmarks/rollout.py --hosts 8 --round-trip-ms 50     # all of them at the other end of a long wire
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from skep.spec.host import Install, LocalInstall
@@ -68,8 +68,9 @@ def make_peer(folder: Path, name: str) -> Path:
 class Bench:
     """One lab, and the three ways to do the same work on it."""
 
-    def __init__(self, lab: NetnsLab, folder: Path, peers: Path, near: dict[str, str]) -> None:
-        self.lab, self.folder, self.peers, self.near = lab, folder, peers, near
+    def __init__(self, lab: NetnsLab, folder: Path, peers: Path, through: Sequence[str] = ()) -> None:
+        """`through`: what stands before each command, to run it at the other end of a wire."""
+        self.lab, self.folder, self.peers, self.through = lab, folder, peers, through
         self.payload = folder / "skep-1"
         self.payload.write_text("#!/bin/sh\necho skep 1\nexit\n" + "#" * PAYLOAD_BYTES)
         self.payload.chmod(0o700)
@@ -108,12 +109,12 @@ class Bench:
                          self.folder / "play.yml"], environment)  # fmt: skip
 
     def _ansible_line(self, host: NetnsHost) -> str:
-        return f"{host.alias} ansible_host={self.near[host.alias]} ansible_user=root home='{host.home}'\n"
+        return f"{host.alias} ansible_host={host.address} ansible_user=root home='{host.home}'\n"
 
     async def pyinfra(self) -> None:
         """One deploy, all hosts in parallel."""
         rows = [
-            (host.alias, {"ssh_hostname": self.near[host.alias], "ssh_user": "root", "ssh_key": str(self.lab.identity),
+            (host.alias, {"ssh_hostname": host.address, "ssh_user": "root", "ssh_key": str(self.lab.identity),
                           "ssh_known_hosts_file": str(self.lab.known_hosts), "home": str(host.home),
                           "payload": str(self.payload), "source": str(self.source)})
             for host in self.lab.hosts
@@ -127,7 +128,7 @@ class Bench:
     def _skep_toml(self) -> Path:
         path = self.folder / "skep.toml"
         rows = [
-            f'[[hive]]\nalias = "{host.alias}"\nhostname = "{self.near[host.alias]}"\nssh_user = "root"\nauto_start = false\n'
+            f'[[hive]]\nalias = "{host.alias}"\nhostname = "{host.address}"\nssh_user = "root"\nauto_start = false\n'
             f'identity_file = "{self.lab.identity}"\ninstall = {{ local = {{ path = "{self.payload}" }} }}\n'
             for host in self.lab.hosts
         ]
@@ -136,6 +137,7 @@ class Bench:
 
     async def _run(self, argv: list[object], environment: dict[str, str] | None = None) -> None:
         process = await asyncio.create_subprocess_exec(
+            *self.through,
             *map(str, argv),
             cwd=self.folder,
             stdout=asyncio.subprocess.PIPE,
@@ -161,43 +163,53 @@ async def timed(work: Callable[[], Awaitable[None]]) -> float:
 
 
 @contextlib.asynccontextmanager
-async def far_away(lab: NetnsLab, round_trip_ms: float) -> AsyncIterator[dict[str, str]]:
-    """Yield where each host is reached, by its alias: itself, or a relay that delays, with the host's own key."""
+async def far_away(lab: NetnsLab, round_trip_ms: float) -> AsyncIterator[tuple[str, ...]]:
+    """Yield what runs a command so far from the lab's hosts; nothing where they are near."""
     if not round_trip_ms:
-        yield {host.alias: host.address for host in lab.hosts}
+        yield ()
         return
-    near = {host.alias: f"127.0.50.{number}" for number, host in enumerate(lab.hosts, 1)}
-    known = lab.known_hosts.read_text().splitlines()
-    for host in lab.hosts:
-        known += [
-            line.replace(host.address, near[host.alias], 1)
-            for line in known
-            if host.address in line.split()[0]
-        ]
-    lab.known_hosts.write_text("\n".join(known) + "\n")
-    relay = await asyncio.create_subprocess_exec(
-        sys.executable,
-        Path(__file__).parent / "beside/delay.py",
-        "--round-trip-ms",
-        str(round_trip_ms),
-        *(f"{near[host.alias]}:22={host.address}:22" for host in lab.hosts),
-        stdout=asyncio.subprocess.PIPE,
-    )
+    namespace = f"{lab.bridge}far"
+    _namespace("add", namespace)
     try:
-        assert relay.stdout is not None
-        if await relay.stdout.readline() != b"ready\n":
-            raise SystemExit("the relay did not start")
-        yield near
+        wire = await asyncio.create_subprocess_exec(
+            *(sys.executable, Path(__file__).parent / "beside/wire.py", "--namespace", namespace),
+            *("--address", f"{lab.gateway.rpartition('.')[0]}.250/24", "--bridge", lab.bridge),
+            *("--round-trip-ms", str(round_trip_ms)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert wire.stdin is not None
+        assert wire.stdout is not None
+        try:
+            if await wire.stdout.readline() != b"ready\n":
+                raise SystemExit("the wire did not come up")
+            through = ("ip", "netns", "exec", namespace)
+            _meet(lab, through)
+            yield through
+        finally:
+            wire.stdin.close()
+            print(f"frames lost on the wire: {(await wire.stdout.read()).decode().split()[-1]}")
+            await wire.wait()
     finally:
-        relay.kill()
-        await relay.wait()
+        _namespace("del", namespace)
+
+
+def _namespace(verb: str, name: str) -> None:
+    subprocess.run(["ip", "netns", verb, name], check=True)
+
+
+def _meet(lab: NetnsLab, through: Sequence[str]) -> None:
+    """Let each host be asked for its link's address before anything is timed: whoever came first would pay for it."""
+    ask = "import socket, sys\nfor host in sys.argv[1:]: socket.create_connection((host, 22)).close()"
+    hosts = [host.address for host in lab.hosts]
+    subprocess.run([*through, sys.executable, "-c", ask, *hosts], check=True)
 
 
 async def measure(hosts: int, rounds: int, peers: Path, round_trip_ms: float) -> None:
     with tempfile.TemporaryDirectory(prefix="skep-bench-") as name:
         folder = Path(name)
-        async with NetnsLab(folder / "lab", hosts=hosts) as lab, far_away(lab, round_trip_ms) as near:
-            bench = Bench(lab, folder, peers, near)
+        async with NetnsLab(folder / "lab", hosts=hosts) as lab, far_away(lab, round_trip_ms) as through:
+            bench = Bench(lab, folder, peers, through)
             ways = {"skep sync": bench.skep_command, "Ansible": bench.ansible, "pyinfra": bench.pyinfra}
             first: dict[str, list[float]] = {way: [] for way in ways}
             again: dict[str, list[float]] = {way: [] for way in ways}

@@ -161,7 +161,7 @@ class NetnsLab:
         self.identity, self.known_hosts = folder / "id_lab", folder / "known_hosts"
         self.hosts: list[NetnsHost] = []
         self._name = uuid.uuid4().hex[:6]
-        self._bridge = f"skb{self._name}"
+        self.bridge = f"skb{self._name}"
         self.gateway = ""
 
     async def __aenter__(self) -> Self:
@@ -194,7 +194,7 @@ class NetnsLab:
         """Remove hosts and bridge; what is gone already is fine."""
         ends = await asyncio.gather(*(host.aclose() for host in self.hosts), return_exceptions=True)
         with suppress(LabUnavailable):  # It may not have been made.
-            _ip("link", "del", self._bridge)
+            _ip("link", "del", self.bridge)
         if failed := [end for end in ends if isinstance(end, BaseException)]:
             raise failed[0]
 
@@ -202,8 +202,8 @@ class NetnsLab:
         """Give a host what its kind needs before it is made; a namespace needs nothing."""
 
     def _make_bridge(self) -> str:
-        _ip("link", "add", self._bridge, "type", "bridge")
-        _ip("link", "set", self._bridge, "up")
+        _ip("link", "add", self.bridge, "type", "bridge")
+        _ip("link", "set", self.bridge, "up")
         for _ in range(SUBNET_TRIES_MAX):
             subnet = f"10.213.{random.SystemRandom().randrange(1, 255)}"
             taken = subprocess.run(
@@ -211,7 +211,7 @@ class NetnsLab:
             )
             if not taken.stdout.strip():
                 self.gateway = f"{subnet}.1"
-                _ip("addr", "add", f"{self.gateway}/24", "dev", self._bridge)
+                _ip("addr", "add", f"{self.gateway}/24", "dev", self.bridge)
                 return subnet
         raise LabUnavailable("no free subnet in 10.213.0.0/16: are old labs left? See `ip -br link`")
 
@@ -225,6 +225,6 @@ class NetnsLab:
         )
         self.hosts.append(host)
         self.prepare(host)
-        host.make(bridge=self._bridge, prefix=24, authorized=authorized)
+        host.make(bridge=self.bridge, prefix=24, authorized=authorized)
         with self.known_hosts.open("a") as file:
             file.write(f"{host.address} {host.host_key.export_public_key().decode()}")

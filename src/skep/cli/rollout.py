@@ -75,8 +75,10 @@ def sync(
     declared = load(config)
     hosts = _chosen(declared, hive)
     record = known.path_of(config, folders(os.environ).state)
-    before = _without(known.read(record), forget or [])
-    removed = known.undeclared(before, declared.hosts) if remove_extra and not hive else []
+    before = known.read(record)
+    _check_forgotten(before, forget)
+    extra = known.undeclared(_without(before, forget), declared.hosts)
+    removed = extra if remove_extra and not hive else []
     settings = Settings(
         base=declared.base,
         cache=folders(os.environ).cache / "rollout",
@@ -94,7 +96,7 @@ def sync(
             report = run(lambda: Sync(connector, settings, on_host=tell).run(hosts, removed=removed))
     except KeyboardInterrupt:
         if not dry_run:
-            known.write(record, known.begun(before, hosts))
+            run(lambda: known.update(record, lambda now: known.begun(_without(now, forget), hosts)))
         print(INTERRUPTED, file=sys.stderr)
         raise
     if as_json:
@@ -102,7 +104,7 @@ def sync(
     else:
         show_report(report)
     if not dry_run:
-        known.write(record, known.after(before, hosts, report))
+        run(lambda: known.update(record, lambda now: known.after(_without(now, forget), hosts, report)))
     if not report.is_success:
         raise typer.Exit(1)
 
@@ -202,11 +204,14 @@ def _chosen(declared: RolloutConfig, names: list[str] | None) -> list[HiveHost]:
     return hosts
 
 
-def _without(before: list[HiveHost], forgotten: list[str]) -> list[HiveHost]:
+def _check_forgotten(before: list[HiveHost], forgotten: list[str] | None) -> None:
     there = [host.alias for host in before]
-    if unknown := [name for name in forgotten if name not in there]:
+    if unknown := [name for name in forgotten or [] if name not in there]:
         known_names = ", ".join(there) or "none"
         raise UnknownHive(
             f"--forget {unknown[0]!r} is not remembered; remembered are: {known_names}", names=unknown
         )
-    return [host for host in before if host.alias not in forgotten]
+
+
+def _without(before: list[HiveHost], forgotten: list[str] | None) -> list[HiveHost]:
+    return [host for host in before if host.alias not in (forgotten or [])]

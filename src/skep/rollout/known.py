@@ -5,16 +5,19 @@ Each file has a record of its own, so that what one declares is never extra to a
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from skep.errors import InvalidConfig
+from skep.errors.provision import LockBroken
+from skep.provision.lock import locked
 from skep.rollout.report import BAD, HostOutcome, SyncReport
 from skep.spec.host import HiveHost, is_same_login
 
 NAME_HEX = 16
+LOCK_S_MAX = 30.0
 
 
 def path_of(config: Path, state: Path) -> Path:
@@ -34,23 +37,28 @@ def read(path: Path) -> list[HiveHost]:
         ) from error
 
 
-def write(path: Path, hosts: Sequence[HiveHost]) -> None:
-    """Replace the record, atomically, readable by nobody else. Raises: InvalidConfig when there is no place for it."""
-    temporary = path.with_suffix(".new")
+async def update(path: Path, change: Callable[[list[HiveHost]], Sequence[HiveHost]]) -> None:
+    """Replace the record by what `change` makes of it, while no other run does. Raises: InvalidConfig, LockTimedOut."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.encode(hosts))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError as error:
+        async with locked(path.with_suffix(".lock"), wait_s_max=LOCK_S_MAX):
+            _write(path, change(read(path)))
+    except (OSError, LockBroken) as error:
         raise InvalidConfig(
-            f"{path} cannot be written ({error.strerror}), so undeclared hosts will not be noticed: set SKEP_HOME to a "
-            "folder that can",
+            f"{path} cannot be written ({error}), so undeclared hosts will not be noticed: set SKEP_HOME to a folder that can",
             path=str(path),
         ) from error
+
+
+def _write(path: Path, hosts: Sequence[HiveHost]) -> None:
+    """Replace the record, atomically, readable by nobody else."""
+    temporary = path.with_suffix(".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(msgspec.json.encode(hosts))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
 
 
 def undeclared(before: Iterable[HiveHost], declared: Sequence[HiveHost]) -> list[HiveHost]:

@@ -81,7 +81,7 @@ def plan(
         *_worker_steps(host, facts, options),
     ]
     installs = not _is_installed(facts, artifact)
-    restarts = host.auto_start and (installs or not is_configured or not facts.is_serving)
+    restarts = _runs(host, facts) and (installs or not is_configured or not facts.is_serving)
     if restarts:
         steps += _start_steps(host, facts)
     if steps:
@@ -152,6 +152,11 @@ def _switch(facts: HostFacts, key: str, previous: str) -> RemoteStep:
     return recipes.switch(key, previous, is_linked=facts.link == recipes.BIN_LINK)
 
 
+def _runs(host: HiveHost, facts: HostFacts) -> bool:
+    """True when the hive is to run after a change: also one that is not declared to start, where it serves already."""
+    return host.auto_start or facts.is_serving
+
+
 def _start_steps(host: HiveHost, facts: HostFacts) -> list[RemoteStep]:
     steps = [recipes.start_service(facts), recipes.gate(host, _python(facts))]
     return [*steps, recipes.resume(host)] if facts.is_serving or facts.has_drained else steps
@@ -194,7 +199,7 @@ def plan_uninstall(alias: str, facts: HostFacts) -> HostPlan:
 def plan_put_back(host: HiveHost, facts: HostFacts) -> HostPlan:
     """Return what brings the version back that `facts` found: the answer to a gate that failed after the switch."""
     steps = [_switch(facts, facts.current_key, "")]
-    if host.auto_start:
+    if _runs(host, facts):
         steps += _start_steps(host, facts)
     return HostPlan(alias=host.alias, key=facts.current_key, replaces="", steps=tuple(steps), uploads=())
 
@@ -213,7 +218,7 @@ def _rollback(host: HiveHost, facts: HostFacts, now_s: float) -> HostPlan:
     )
     steps = [recipes.drain(host)] if facts.is_serving else []
     steps.append(_switch(facts, previous, facts.current_key))
-    if host.auto_start:
+    if _runs(host, facts):
         steps += _start_steps(host, facts)
     steps.append(recipes.record(manifest))
     return HostPlan(

@@ -1,5 +1,6 @@
 """What is remembered of earlier runs: enough to notice a host that is no longer declared, and never one too many."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,12 @@ def told(**outcomes: HostOutcome) -> SyncReport:
     return summarize(rows, 1.0, workers_declared={})
 
 
-def test_each_file_has_a_record_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_file_has_a_record_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = known.path_of(tmp_path / "one.toml", tmp_path), known.path_of(tmp_path / "two.toml", tmp_path)
     assert one != two
     monkeypatch.chdir(tmp_path)
     assert known.path_of(Path("one.toml"), tmp_path) == one
-    known.write(one, [host("a")])
+    await known.update(one, lambda _: [host("a")])
     assert known.read(one) == [host("a")]
     assert known.read(two) == []
     assert one.stat().st_mode & 0o777 == 0o600
@@ -64,7 +65,22 @@ def test_a_damaged_record_says_what_to_do(tmp_path: Path) -> None:
         known.read(tmp_path / "record")
 
 
-def test_a_record_without_a_place_says_what_to_do(tmp_path: Path) -> None:
+async def test_a_record_without_a_place_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidConfig, match="set SKEP_HOME"):
-        known.write(tmp_path / "file" / "record", [])
+    for path in (tmp_path / "file/record.json", Path("/proc/none/record.json")):
+        with pytest.raises(InvalidConfig, match="set SKEP_HOME"):
+            await known.update(path, lambda _: [])
+
+
+async def test_runs_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "rollout" / "record.json"
+    aliases = [f"h{number}" for number in range(10)]
+
+    async def one(alias: str) -> None:
+        await known.update(path, lambda now: [*now, host(alias)])
+
+    async with asyncio.TaskGroup() as group:
+        for alias in aliases:
+            group.create_task(one(alias))
+    assert sorted(found.alias for found in known.read(path)) == aliases
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["record.json", "record.lock"]

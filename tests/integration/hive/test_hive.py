@@ -17,7 +17,7 @@ def hive(place, pool_toml):
 
 def complete(replica, model="demo") -> str:
     """Ask a worker directly, as the gateway does: with the token of its handoff file."""
-    body = {"model": model, "prompt": "Hello", "max_tokens": 4}
+    body = {"model": model, "prompt": "Hello", "max_tokens": 4, "temperature": 0}
     request = urllib.request.Request(
         f"{replica['url']}/v1/completions",
         json.dumps(body).encode(),

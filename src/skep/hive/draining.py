@@ -1,30 +1,26 @@
 """Ending what a pool runs: drained on request, unloaded when it has been idle."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from skep.hive.endpoint import Drained
 from skep.hive.finishing import Drainee, finish
 from skep.hive.replica import Replica
+from skep.hive.standing import Standing
 from skep.hive.steps import Step, reached
 from skep.lifecycle.pool import PoolEvent
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from skep.hive.pool import Pool
 
 IDLE_DRAIN_S = 5.0
 
 
-async def drain(pool: "Pool", deadline_s: float) -> None:
+async def drain(pool: Standing, deadline_s: float) -> None:
     """Drain and stop every replica; the pool is offline then."""
     reached(Step.DRAIN_STORED, pool_id=pool.id)
     began = pool.node.clock()
     _drained(pool, await drain_replicas(pool.replicas.values(), deadline_s), began)
 
 
-async def resume(pool: "Pool", left: list[Drainee]) -> None:
+async def resume(pool: Standing, left: list[Drainee]) -> None:
     """Go on with what an earlier hive was draining; the pool is offline then."""
     began = pool.node.clock()
     async with asyncio.TaskGroup() as tasks:
@@ -32,7 +28,7 @@ async def resume(pool: "Pool", left: list[Drainee]) -> None:
     _drained(pool, together(one.result() for one in running), began)
 
 
-def _drained(pool: "Pool", drained: Drained, began: float) -> None:
+def _drained(pool: Standing, drained: Drained, began: float) -> None:
     spent_s = pool.node.clock() - began
     pool.node.metrics.observe(pool.node.metrics.drain_s, spent_s, pool.id)
     pool.last_drain = {
@@ -45,20 +41,20 @@ def _drained(pool: "Pool", drained: Drained, began: float) -> None:
     reached(Step.DRAIN_DONE, pool_id=pool.id)
 
 
-async def unload(pool: "Pool") -> None:
+async def unload(pool: Standing) -> None:
     """Scale to zero: nothing of the pool runs until somebody wants it."""
     await drain_replicas(pool.replicas.values(), IDLE_DRAIN_S)
     pool.advance(PoolEvent.UNLOADED)
 
 
-async def drain_replicas(replicas: "Iterable[Replica]", deadline_s: float) -> Drained:
+async def drain_replicas(replicas: Iterable[Replica], deadline_s: float) -> Drained:
     """Drain these at once, and return how it went for all of them together."""
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(one.drain(deadline_s)) for one in list(replicas)]
     return together(one.result() for one in running)
 
 
-def together(several: "Iterable[Drained]") -> Drained:
+def together(several: Iterable[Drained]) -> Drained:
     """Return how it went for all of them."""
     outcomes = list(several)
     return Drained(

@@ -9,10 +9,8 @@ from skep.errors.hive import HandoffFailed
 from skep.errors.process import ReapTimedOut
 from skep.errors.web import PeerFailed
 from skep.hive.endpoint import Drained
-from skep.hive.handoff import NONCE_VARIABLE
 from skep.hive.launching import Running
 from skep.hive.node import Node
-from skep.process import reaper
 from skep.spec.engine import EngineSpec
 
 log = structlog.get_logger(__name__)
@@ -44,8 +42,7 @@ async def finish(node: Node, one: Drainee) -> Drained:
 
 async def _end(node: Node, one: Drainee) -> None:
     try:
-        await one.running.process.stop(node.grace_s)
-        reaper.kill_marked(NONCE_VARIABLE, one.running.endpoint.nonce)
+        await one.running.end(node.grace_s)
         node.spawns.remove(one.pool_id, one.replica_id)
     except (ReapTimedOut, HandoffFailed) as error:
         log.warning("drained_worker_stays", pool_id=one.pool_id, replica_id=one.replica_id, error=str(error))

@@ -6,7 +6,7 @@ and restart a broken worker five times more. The times are of the monotonic cloc
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import structlog
@@ -14,6 +14,7 @@ import structlog
 from skep.errors import SkepError
 from skep.hive.declared import DeclaredStore, Past
 from skep.hive.node import Node
+from skep.hive.replica import Replica
 from skep.policy import restart
 from skep.policy.breaker import BreakerState
 from skep.policy.restart import Crash, History, Verdict
@@ -21,9 +22,6 @@ from skep.policy.storm import Storm
 from skep.process.identity import boot_id
 from skep.spec.pool import PoolSpec
 from skep.wire.hive import WhyEntry
-
-if TYPE_CHECKING:
-    from skep.hive.replica import Replica
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +66,10 @@ class Judging:
         soonest_s = min(restart.due_s(one) for one in self._inherited.values())
         return max(soonest_s - self._node.clock(), 0.0)
 
-    def judge(self, replica: "Replica", fact: Crash) -> Verdict:
+    def judge(self, replica: Replica, fact: Crash) -> Verdict:
         """Decide what becomes of a replica that is gone, and keep its history."""
         outcome = restart.crashed(replica.history, self._storm, fact, limits=self._node.settings.restart)
-        replica.history, self._storm = outcome.history, outcome.storm
+        replica.restarting.history, self._storm = outcome.history, outcome.storm
         self.remember(replica)
         verdict, metrics = outcome.verdict, self._node.metrics
         facts: dict[str, Any] = msgspec.to_builtins(verdict)
@@ -97,7 +95,7 @@ class Judging:
         metrics = self._node.metrics
         metrics.count(metrics.driver_resets, self._pool_id)
 
-    def remember(self, replica: "Replica") -> None:
+    def remember(self, replica: Replica) -> None:
         """Keep a replica's history for a successor of this hive; what has nothing to tell is not kept."""
         before, held = self._histories.get(replica.id), replica.history.breaker_state
         if replica.history.failures or held is not BreakerState.CLOSED:

@@ -1,5 +1,6 @@
 """One start of one worker: recorded, spawned on a socket of ours, and read until it is loaded."""
 
+import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from skep.hive.oom import oom_kills
 from skep.hive.plan import Plan
 from skep.hive.steps import Step, reached
 from skep.process import log as logs
+from skep.process import reaper
 from skep.process.child import Child, ChildSpec, spawn
 from skep.process.identity import boot_id
 from skep.process.owned import OwnedProcess
@@ -45,6 +47,13 @@ class Running(msgspec.Struct, kw_only=True):
     def log_tail(self, lines: int = 50) -> str:
         """Return the last lines that this start wrote."""
         return logs.tail_from(self.log_path, self.log_from, lines)
+
+    async def end(self, grace_s: float) -> None:
+        """End it with all that it started, wherever that went. Raises: ReapTimedOut."""
+        await self.process.stop(grace_s)
+        await asyncio.to_thread(reaper.kill_marked, NONCE_VARIABLE, self.endpoint.nonce)
+        if self.report is not None:
+            self.report.close()
 
 
 async def launch(

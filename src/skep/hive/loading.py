@@ -1,6 +1,6 @@
 """Loading a pool: engine and model brought here, the fit judged, replicas started; adopted ones first."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -9,16 +9,14 @@ from skep.errors.hive import DoesNotFit
 from skep.hive import crash
 from skep.hive.launching import Running
 from skep.hive.plan import Plan, make_plan, require_fit, resolve_mask
+from skep.hive.standing import Standing
 from skep.hive.steps import Step, reached
 from skep.lifecycle.pool import PoolEvent
 from skep.provision.progress import Progress
 from skep.spec.pool import PoolSpec
 
-if TYPE_CHECKING:
-    from skep.hive.pool import Pool
 
-
-async def load(pool: "Pool", adoptable: dict[str, Running]) -> None:
+async def load(pool: Standing, adoptable: dict[str, Running]) -> None:
     """Bring a pool that is provisioning to its replicas; what it then becomes, they tell.
 
     `adoptable` holds the processes of an earlier hive that were started from the plan that was stored.
@@ -44,7 +42,7 @@ async def load(pool: "Pool", adoptable: dict[str, Running]) -> None:
     fill_up(pool, plan)
 
 
-def _held(pool: "Pool", held_s: float) -> dict[str, Any]:
+def _held(pool: Standing, held_s: float) -> dict[str, Any]:
     return {
         "code": "breaker_open",
         "message": f"the breaker was opened by failures before this hive started; a trial follows in {held_s:.0f} s, "
@@ -52,13 +50,13 @@ def _held(pool: "Pool", held_s: float) -> dict[str, Any]:
     }
 
 
-def fill_up(pool: "Pool", plan: Plan) -> None:
+def fill_up(pool: Standing, plan: Plan) -> None:
     """Start as many replicas as are missing."""
     for _ in range(pool.declared.spec.replicas - len(pool.replicas)):
         pool.new_replica(plan).start()
 
 
-async def provision(pool: "Pool", spec: PoolSpec) -> Plan:
+async def provision(pool: Standing, spec: PoolSpec) -> Plan:
     """Bring engine and model here. Raises: as `make_plan`."""
 
     def tell(progress: Progress) -> None:
@@ -83,7 +81,7 @@ async def provision(pool: "Pool", spec: PoolSpec) -> Plan:
             pool.provisioning = ""
 
 
-async def _plan(pool: "Pool", adoptable: dict[str, Running]) -> Plan:
+async def _plan(pool: Standing, adoptable: dict[str, Running]) -> Plan:
     wanted = pool.declared.spec.replicas - len(adoptable)
     if adoptable and pool.plan is not None:
         return pool.plan
@@ -96,14 +94,14 @@ async def _plan(pool: "Pool", adoptable: dict[str, Running]) -> Plan:
     return plan
 
 
-async def remember(pool: "Pool", plan: Plan) -> None:
+async def remember(pool: Standing, plan: Plan) -> None:
     """Store the plan before anything is started from it, so that a successor can adopt what is."""
     pool.plan = plan
     pool.declared = msgspec.structs.replace(pool.declared, plan=plan, mask=pool.mask.ids)
     await pool.store.put(pool.declared)
 
 
-async def all_ready(pool: "Pool", replica_ids: set[str]) -> bool:
+async def all_ready(pool: Standing, replica_ids: set[str]) -> bool:
     """Wait until each of these replicas is ready, or one of them is not going to be; True in the first case."""
     while True:
         present = [pool.replicas.get(one) for one in replica_ids]

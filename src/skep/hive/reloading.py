@@ -4,7 +4,7 @@ The old model runs until the new one is ready, or is started again when the new 
 says so (`reload_failed`) and goes on trying the old one with backoff.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
 
@@ -13,17 +13,13 @@ from skep.hive import crash, loading
 from skep.hive.draining import drain_replicas
 from skep.hive.plan import Plan, judge_fit
 from skep.hive.replica import Replica
+from skep.hive.standing import Standing
 from skep.hive.steps import Step, reached
 from skep.lifecycle.pool import PoolEvent
 from skep.spec.pool import PoolSpec
 
-if TYPE_CHECKING:
-    from typing import Any
 
-    from skep.hive.pool import Pool
-
-
-async def reload(pool: "Pool", spec: PoolSpec, deadline_s: float) -> None:
+async def reload(pool: Standing, spec: PoolSpec, deadline_s: float) -> None:
     """Do it, and leave the pool ready with the new model, ready with the old one, or unready with a cause."""
     began = pool.node.clock()
     before, old = pool.plan, list(pool.replicas.values())
@@ -48,7 +44,7 @@ async def reload(pool: "Pool", spec: PoolSpec, deadline_s: float) -> None:
     _roll_back(pool, cause, began)
 
 
-async def _bring_up(pool: "Pool", plan: Plan, spec: PoolSpec) -> "dict[str, Any] | None":
+async def _bring_up(pool: Standing, plan: Plan, spec: PoolSpec) -> dict[str, Any] | None:
     """Start the new replicas and wait for all; None when they serve, else why not, and none of them is left."""
     new = [pool.new_replica(plan) for _ in range(spec.replicas)]
     try:
@@ -69,7 +65,7 @@ async def _bring_up(pool: "Pool", plan: Plan, spec: PoolSpec) -> "dict[str, Any]
     return cause or {"code": "start_failed", "message": "the new model did not start"}
 
 
-async def _store(pool: "Pool", plan: Plan, spec: PoolSpec) -> None:
+async def _store(pool: Standing, plan: Plan, spec: PoolSpec) -> None:
     """Make it the pool's own, or leave everything as it was. Raises: StoreUnavailable."""
     before = pool.declared, pool.plan
     pool.declared = msgspec.structs.replace(pool.declared, spec=spec)
@@ -81,7 +77,9 @@ async def _store(pool: "Pool", plan: Plan, spec: PoolSpec) -> None:
     reached(Step.RELOAD_STORED, pool_id=pool.id)
 
 
-async def _commit(pool: "Pool", spec: PoolSpec, old: list[Replica], deadline_s: float, began: float) -> None:
+async def _commit(
+    pool: Standing, spec: PoolSpec, old: list[Replica], deadline_s: float, began: float
+) -> None:
     await drain_replicas(old, deadline_s)
     reached(Step.OLD_GONE, pool_id=pool.id)
     _finish(pool, "reloaded", began)
@@ -89,7 +87,7 @@ async def _commit(pool: "Pool", spec: PoolSpec, old: list[Replica], deadline_s: 
     reached(Step.RELOAD_DONE, pool_id=pool.id)
 
 
-def _roll_back(pool: "Pool", cause: "dict[str, Any]", began: float) -> None:
+def _roll_back(pool: Standing, cause: dict[str, Any], began: float) -> None:
     if pool.serving:
         _finish(pool, "rolled_back", began, error=cause)
         pool.advance(PoolEvent.ROLLED_BACK, error=cause)
@@ -101,7 +99,7 @@ def _roll_back(pool: "Pool", cause: "dict[str, Any]", began: float) -> None:
         pool.retrying.later()
 
 
-def _finish(pool: "Pool", outcome: str, began: float, **facts: "Any") -> None:
+def _finish(pool: Standing, outcome: str, began: float, **facts: Any) -> None:
     spent_ms = round((pool.node.clock() - began) * 1000)
     pool.last_reload = {"outcome": outcome, "duration_ms": spent_ms, **facts}
     pool.node.metrics.count(pool.node.metrics.reloads, pool.id, outcome)

@@ -4,6 +4,7 @@ Exactly one task (`_run`) moves a replica along; `drain` and `stop` are the only
 """
 
 import asyncio
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -15,21 +16,18 @@ from skep.hive import crash
 from skep.hive.adapter.base import EngineAdapter
 from skep.hive.crash import Gone
 from skep.hive.endpoint import Drained, Endpoint, Load
-from skep.hive.handoff import NONCE_VARIABLE
 from skep.hive.launching import Running, launch
 from skep.hive.memory import holders, wait_memory_back
 from skep.hive.node import Node
 from skep.hive.papers import Papers
 from skep.hive.plan import Plan, judge_fit, require_fit
 from skep.hive.readiness import become_ready
+from skep.hive.restarting import Restarting
 from skep.hive.steps import Step, reached
 from skep.hive.watching import watch
 from skep.lifecycle.replica import REPLICA, ReplicaEvent, ReplicaState
-from skep.policy import restart
-from skep.policy.breaker import BreakerState
 from skep.policy.health import Probes
 from skep.policy.restart import Action, Crash, CrashReason, History, Verdict
-from skep.process import reaper
 
 log = structlog.get_logger(__name__)
 
@@ -69,25 +67,35 @@ class Replica:
     """One replica. `start` begins its first life; after `stop` it is gone for good."""
 
     def __init__(
-        self, replica_id: str, plan: Plan, node: Node, adapter: EngineAdapter, keeper: Keeper
+        self,
+        replica_id: str,
+        plan: Plan,
+        node: Node,
+        adapter: EngineAdapter,
+        keeper: Keeper,
+        *,
+        history: History,
     ) -> None:
         self.id, self.plan = replica_id, plan
         self.state = REPLICA.initial
-        self.history = History()
         self.probes = Probes()
         self.load = Load()
         self.progress: float | None = None
         self.running: Running | None = None
         self.ready_at: float | None = None
         self.last_error: dict[str, Any] | None = None
-        self.verdict: Verdict | None = None
         self.device_error = ""
         self.nudged = asyncio.Event()
         self.papers = Papers(plan, replica_id, node)
         self._node, self._adapter, self._keeper = node, adapter, keeper
         self._task: asyncio.Task[None] | None = None
-        self._again = asyncio.Event()
-        self._on_trial = False
+        self.restarting = Restarting(
+            node,
+            history,
+            trial=keeper.trial,
+            judge=partial(keeper.judge, self),
+            learned=partial(keeper.replica_learned, self),
+        )
         self._ids = {"pool_id": plan.spec.id, "replica_id": replica_id}
 
     @property
@@ -99,6 +107,16 @@ class Replica:
     def endpoint(self) -> Endpoint | None:
         """Where it answers, while a process of it runs."""
         return self.running.endpoint if self.running else None
+
+    @property
+    def history(self) -> History:
+        """What it has been through."""
+        return self.restarting.history
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What was decided when it was gone the last time."""
+        return self.restarting.verdict
 
     @property
     def is_serving(self) -> bool:
@@ -116,8 +134,7 @@ class Replica:
 
     def try_again(self) -> None:
         """End the backoff or the hold now, and forgive everything: an operator's `reset`."""
-        self.history = restart.reset(self.history)
-        self._again.set()
+        self.restarting.reset()
 
     def blame_device(self, detail: str) -> None:
         """Take it out of service, then drain it: its device vanished, or a sibling there reported an error."""
@@ -162,12 +179,7 @@ class Replica:
 
     def note_stable(self) -> None:
         """Credit the time that it has been ready: a trial that holds closes the breaker."""
-        before = self.history
-        self.history = restart.ran(before, ready_s=self.ready_s, limits=self._node.settings.restart)
-        if self.history != before:
-            self._keeper.replica_learned(self)
-        if self.history.breaker_state is BreakerState.CLOSED:
-            self._settle_trial()
+        self.restarting.note_stable(self.ready_s)
 
     def advance(self, event: ReplicaEvent, **facts: Any) -> None:
         """Take an event, and tell the pool. Raises: IllegalTransition."""
@@ -216,7 +228,7 @@ class Replica:
             self.running = adopted
             return await self._prove(adopted, is_adopted=True)
         if self.state is _S.PLANNED:
-            await self._wait_for_the_first()
+            await self.restarting.wait_for_the_first()
         async with self._node.starting:
             self.running = await self._launch()
             return await self._prove(self.running, is_adopted=False)
@@ -269,16 +281,13 @@ class Replica:
 
     async def _bury(self) -> bool:
         """End what is left of the process and forget it; True when its memory is back. Raises: ReapTimedOut."""
-        self._settle_trial()
+        self.restarting.settle_trial()
         self.ready_at = self.progress = None
         self.papers.withdraw()
         is_back = True
         if self.running is not None:
             pids = holders(self._node.inventory, self.plan.mask, self.running.process)
-            await self.running.process.stop(self._node.grace_s)
-            await asyncio.to_thread(reaper.kill_marked, NONCE_VARIABLE, self.running.endpoint.nonce)
-            if self.running.report is not None:
-                self.running.report.close()
+            await self.running.end(self._node.grace_s)
             reached(Step.STOPPED, **self._ids)
             is_back = await wait_memory_back(self._node.inventory, self.plan.mask, pids)
             reached(Step.MEMORY_BACK, **self._ids)
@@ -301,57 +310,11 @@ class Replica:
         elif self.state is _S.STOPPING:
             self.advance(_E.REAPED if is_back else _E.REAP_TIMED_OUT)
 
-    async def _wait_for_the_first(self) -> None:
-        """With a history taken up from an earlier hive: wait until its breaker lets this start through, on trial."""
-        wait_s = restart.due_s(self.history) - self._node.clock()
-        if wait_s > 0:
-            await self._pause(wait_s)
-        if self.history.breaker_state is not BreakerState.CLOSED:
-            await self._take_trial()
-            self._note_try()
-
     async def _wait_for_the_next(self, gone: Gone) -> None:
         """Ask the policy, wait as it says, and take the event that begins the next life."""
-        self._again.clear()
         self.nudged.clear()
-        fact = Crash(
-            reason=gone.reason,
-            ready_s=gone.ready_s,
-            now_s=self._node.clock(),
-            jitter=self._node.rng.uniform(-1, 1),
-        )
-        self.verdict = self._keeper.judge(self, fact)
+        verdict = self.restarting.judge(gone)
         self.device_error = ""
-        if self.verdict.action is Action.HOLD:
-            self.advance(_E.BREAKER_OPEN, because=self.verdict.because)
-        is_reset = await self._pause(self.verdict.delay_s)
-        event = _E.RESTART
-        if self.state is _S.HELD:
-            event = _E.RESET if is_reset else _E.TRIAL
-        if event is _E.TRIAL:
-            await self._take_trial()
-        self._note_try()
-        self.advance(event)
-
-    async def _pause(self, delay_s: float) -> bool:
-        """Wait for the delay, or for a reset; True when it was a reset."""
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._again.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def _note_try(self) -> None:
-        self.history = restart.tried(self.history)
-        self._keeper.replica_learned(self)
-
-    async def _take_trial(self) -> None:
-        """Wait until no other replica of the pool is on trial."""
-        await self._keeper.trial.acquire()
-        self._on_trial = True
-
-    def _settle_trial(self) -> None:
-        if self._on_trial:
-            self._on_trial = False
-            self._keeper.trial.release()
+        if verdict.action is Action.HOLD:
+            self.advance(_E.BREAKER_OPEN, because=verdict.because)
+        self.advance(await self.restarting.wait_for_the_next(verdict))

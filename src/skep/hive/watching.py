@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -12,16 +12,15 @@ from skep.errors.web import PeerFailed
 from skep.hive import crash
 from skep.hive.adapter.base import EngineAdapter
 from skep.hive.crash import Gone
-from skep.hive.endpoint import Look
+from skep.hive.endpoint import Load, Look
 from skep.hive.launching import Running
 from skep.hive.node import Node
+from skep.hive.papers import Papers
+from skep.hive.plan import Plan
 from skep.lifecycle.replica import ReplicaEvent, ReplicaState
-from skep.policy.health import Answer, Finding, judge
+from skep.policy.health import Answer, Finding, Probes, judge
 from skep.policy.restart import CrashReason
 from skep.process import log as logs
-
-if TYPE_CHECKING:
-    from skep.hive.replica import Replica
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +28,37 @@ DEVICE_DRAIN_S = 5.0
 """How long jobs get to end on a device that failed, or beside a process that says so."""
 
 
-async def watch(replica: "Replica", running: Running, node: Node, adapter: EngineAdapter) -> Gone:
+class Watched(Protocol):
+    """What watching needs of a replica: where it stands, what its probes said, and whom to tell."""
+
+    id: str
+    plan: Plan
+    state: ReplicaState
+    probes: Probes
+    load: Load
+    papers: Papers
+    nudged: asyncio.Event
+    device_error: str
+
+    @property
+    def ready_s(self) -> float:
+        """How long it has been ready in this life."""
+        ...
+
+    def advance(self, event: ReplicaEvent, **facts: Any) -> None:
+        """Take an event. Raises: IllegalTransition."""
+        ...
+
+    def note_stable(self) -> None:
+        """Credit the time that it has been ready."""
+        ...
+
+    def report_device(self, cause: dict[str, Any]) -> None:
+        """Take it out of service: its own process reports an error of its device."""
+        ...
+
+
+async def watch(replica: Watched, running: Running, node: Node, adapter: EngineAdapter) -> Gone:
     """Probe until the replica is gone, and return how it went."""
     while True:
         await _exit_or_nudge(running, replica.nudged, within_s=node.settings.probe_interval_s)
@@ -71,7 +100,7 @@ async def _look(running: Running, node: Node, adapter: EngineAdapter) -> Look:
     return look
 
 
-def _take(replica: "Replica", running: Running, node: Node, look: Look) -> Gone | None:
+def _take(replica: Watched, running: Running, node: Node, look: Look) -> Gone | None:
     """Act on one probe; the end of the life when it was condemned."""
     if replica.state not in (ReplicaState.READY, ReplicaState.SUSPECT):
         return None
@@ -103,5 +132,5 @@ def _take(replica: "Replica", running: Running, node: Node, look: Look) -> Gone 
             return _condemned(replica, running, CrashReason.HEALTH, look.detail)
 
 
-def _condemned(replica: "Replica", running: Running, reason: CrashReason, detail: str) -> Gone:
+def _condemned(replica: Watched, running: Running, reason: CrashReason, detail: str) -> Gone:
     return crash.of_probe(reason, detail, running, ready_s=replica.ready_s)

@@ -4,24 +4,23 @@ import ctypes
 import threading
 from collections.abc import Sequence
 from math import isnan
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from skep.errors import InvalidInput, SkepError
 from skep.errors.runtime import DecodeAborted, DecodeFailed, InvalidBatch, NoCacheSlot
-from skep.runtime.backend import MemoryUse, Row, Sampler, SessionOptions
+from skep.runtime.backend import MemoryUse, ModelInfo, Row, Sampler, SessionOptions
+from skep.runtime.gguf import Header
 from skep.runtime.llama.batch import RowBuffer
 from skep.runtime.llama.context import CacheShape, attach_adapters, open_context
 from skep.runtime.llama.library import Library
 from skep.runtime.llama.lifecycle import Native, NativeState, Owner
+from skep.runtime.llama.loading import LoadedModel
 from skep.runtime.llama.log import compute_failure_kind
 from skep.runtime.llama.sampler import LlamaSampler
 from skep.runtime.sampling import SamplingParams
-
-if TYPE_CHECKING:
-    from skep.runtime.llama.model import LlamaModel
 
 _OK, _NO_SLOT, _ABORTED, _INVALID = 0, 1, 2, -1  # llama.h, llama_decode
 _VIEWS_MAX: Final = 4096
@@ -30,12 +29,24 @@ _VIEWS_MAX: Final = 4096
 _STRLEN: Final = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
 
 
+class SessionModel(Protocol):
+    """What a session needs of the model that opened it, which stays loaded until the session is closed."""
+
+    header: Header
+    info: ModelInfo
+    loaded: LoadedModel
+
+    def session_closed(self) -> None:
+        """Take note that a session let go of the weights."""
+        ...
+
+
 class LlamaSession(Native):
     """Implements `BackendSession`. Belongs to the thread that uses it first; `interrupt` and `resume` to all."""
 
     _noun = "session"
 
-    def __init__(self, library: Library, model: "LlamaModel", options: SessionOptions) -> None:
+    def __init__(self, library: Library, model: SessionModel, options: SessionOptions) -> None:
         """Raises: InsufficientMemory, DeviceOutOfMemory, InvalidInput."""
         self._library = library
         self._api: Any = library.api
@@ -273,7 +284,7 @@ def _unusable(sampler: object) -> SkepError:
     return InvalidBatch(f"{type(sampler).__name__} is not a sampler of this session")
 
 
-def _cache_shape(model: "LlamaModel") -> CacheShape:
+def _cache_shape(model: SessionModel) -> CacheShape:
     return CacheShape(
         terms=model.header.memory_terms(),
         has_pooling=model.header.has_pooling,

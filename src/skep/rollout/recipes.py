@@ -57,7 +57,7 @@ def _replace_link(target: str, link: str) -> str:
 def switch(key: str, previous: str, *, is_linked: bool) -> RemoteStep:
     """Make `current` name the version: one atomic rename, the only moment of change. `is_linked`: the command leads there."""
     keep = _replace_link(f"versions/{previous}", layout.PREVIOUS) if previous and previous != key else ""
-    link = "" if is_linked else f"mkdir -p {layout.BIN}\n" + _replace_link(BIN_LINK, f"{layout.BIN}/skep")
+    link = "" if is_linked else _replace_link(BIN_LINK, f"{layout.BIN}/skep")
     script = keep + _replace_link(f"versions/{key}", layout.CURRENT) + link
     return RemoteStep(name="switch", detail=f"current → {key}", script=script)
 

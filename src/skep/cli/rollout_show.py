@@ -96,7 +96,12 @@ def _sums(report: SyncReport) -> str:
 def _measured(report: SyncReport) -> str:
     """Return what the metrics say beyond the sums; nothing of a run that had nothing to do."""
     metrics = report.metrics
-    spent = {"send": metrics.send_s, "clone": metrics.clone_s, "build": metrics.build_s}
+    spent = {
+        "bring": metrics.bring_s,
+        "send": metrics.send_s,
+        "clone": metrics.clone_s,
+        "build": metrics.build_s,
+    }
     parts = [f"{name} {seconds:.1f} s" for name, seconds in spent.items() if seconds]
     parts += [f"{report.retries} retries, {metrics.recovered} host(s) recovered"] if report.retries else []
     parts += [f"{code}: {count}" for code, count in metrics.failure_modes.items()]

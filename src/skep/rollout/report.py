@@ -51,10 +51,12 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
 class SyncMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """What a run says of itself, to be compared with other runs. Times of steps are summed over the hosts.
 
+    But `bring_s`, what is fetched and built here (`via = "controller"`), is the longest wait: hosts of a kind share it.
     `speed_up` is sequential over concurrent time; `failure_modes` counts error codes; `recovered` are hosts that ended well
     after a retry.
     """
 
+    bring_s: float = 0.0
     send_s: float = 0.0
     clone_s: float = 0.0
     build_s: float = 0.0
@@ -125,6 +127,9 @@ def _measured(rows: tuple[HostReport, ...], duration_s: float) -> SyncMetrics:
 
     good = [row for row in rows if row.status not in BAD]
     return SyncMetrics(
+        bring_s=max(
+            (step.seconds for row in rows for step in row.steps if step.name == "bring"), default=0.0
+        ),
         send_s=spent_s("send"),
         clone_s=spent_s("clone", "download"),
         build_s=spent_s("build", "stage", "engines"),

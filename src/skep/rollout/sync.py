@@ -106,10 +106,11 @@ class Sync:
         transport = await self._connector.connect(host)
         try:
             facts = await read_facts(transport, host.alias)
+            brought: list[StepReport] = []
             if is_removed:
                 plan = planning.plan_uninstall(host.alias, facts)
             else:
-                plan = await self._plan(host, facts)
+                plan = await self._plan(host, facts, brought)
             if plan.is_noop:
                 return HostReport(alias=host.alias, status=HostOutcome.ALREADY, key=plan.key)
             if self._settings.dry_run:
@@ -121,18 +122,23 @@ class Sync:
                     workers=plan.workers_added,
                     workers_removed=plan.workers_removed,
                 )
-            return await self._apply(transport, host, plan, facts)
+            report = await self._apply(transport, host, plan, facts)
+            return msgspec.structs.replace(report, steps=(*brought, *report.steps))
         finally:
             await transport.aclose()
 
-    async def _plan(self, host: HiveHost, facts: HostFacts) -> HostPlan:
+    async def _plan(self, host: HiveHost, facts: HostFacts, brought: list[StepReport]) -> HostPlan:
+        """Plan a host. What had to be brought here for it first is noted in `brought`, with its time."""
         options, install = self._settings.options, msgspec.json.encode(host.install)
         artifact = await self._once(
             install, lambda: resolve(host.install, base=self._settings.base, cache=self._settings.cache)
         )
         if host.install.via == "controller" and planning.stages(host, facts, artifact, options):
             self._on_host(host.alias, "bring", "begin")
+            began_s = self._clock()
             artifact = await self._brought(install, artifact, facts)
+            seconds = round(self._clock() - began_s, 4)
+            brought.append(StepReport(name="bring", outcome="done", seconds=seconds, detail=artifact.source))
         token = token_of(host, self._settings.base)
         return planning.plan(host, facts, artifact, options, now_s=self._now_s(), token=token)
 

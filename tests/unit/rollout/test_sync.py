@@ -1,7 +1,9 @@
 """Retries, rolling and reports, on scripted hosts: every command is expected, anything else fails."""
 
+import itertools
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from skep.errors.rollout import ConnectionLost, HostUnreachable, LoginRefused
@@ -93,6 +95,18 @@ async def test_a_fresh_host_is_installed_with_one_probe_and_one_script(install, 
     assert [answer for answer in transport.answers if answer] == [tmp_path / "skep"], "the file was sent once"
     assert transport.is_closed
     transport.assert_all_used()
+
+
+async def test_what_is_brought_here_first_is_a_step_with_its_time(install, tmp_path: Path) -> None:
+    sent = msgspec.structs.replace(install, via="controller")
+    ticks = itertools.count()
+    settings = Settings(base=tmp_path, cache=tmp_path / "cache")
+    connector = ScriptedConnector({"a": [fresh()]})
+    report = await Sync(connector, settings, sleep=Naps(), clock=lambda: float(next(ticks))).run(
+        [host("a", sent)]
+    )
+    assert [step.name for step in report.hives[0].steps] == ["bring", *INSTALL]
+    assert report.metrics.bring_s == report.hives[0].steps[0].seconds > 0
 
 
 async def test_an_unreachable_host_is_unknown_after_its_retries_and_others_go_on(

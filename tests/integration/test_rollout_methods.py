@@ -105,11 +105,15 @@ async def test_a_build_that_fails_shows_its_end_and_a_missing_ref_says_what_ther
 async def test_a_wheel_built_here_is_sent_to_a_host_that_asks_no_network(
     lab: LoopbackLab, repo: str, tmp_path: Path
 ) -> None:
+    heard: list[bytes] = []
+    lab.hosts[0].on_input = heard.append
     row = await synced(lab, tmp_path, of_git(repo, "v2.0", via="controller"))
     assert row.status is HostOutcome.INSTALLED, row
-    assert names(row)[:2] == ["send", "stage"]
+    assert names(row)[:3] == ["bring", "send", "stage"]
     assert said(lab) == "skep 2.0"
-    assert not any("git init" in command for command in lab.hosts[0].commands)
+    scripts = b"".join(heard)
+    assert b"pip install" in scripts
+    assert b"git init" not in scripts
 
 
 async def test_a_release_is_fetched_by_the_host_and_taken_up_where_it_was_cut(
@@ -169,5 +173,5 @@ async def test_a_host_that_reaches_nobody_gets_a_release_through_the_controller(
             "nobody listens on its loopback"
         )
         sent = await synced(net, tmp_path, of_release(hub, via="controller"))
-        assert (sent.status, names(sent)[:2]) == (HostOutcome.INSTALLED, ["send", "stage"]), sent
+        assert (sent.status, names(sent)[:3]) == (HostOutcome.INSTALLED, ["bring", "send", "stage"]), sent
         assert said(net) == "skep 9.0"

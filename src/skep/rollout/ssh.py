@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-import shlex
+import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -23,8 +23,9 @@ from skep.rollout.identity import usable
 from skep.rollout.jumps import Hop, jumps_to
 from skep.rollout.knownhosts import SSH_PORT, KnownHosts, known_name
 from skep.rollout.sending import bytes_ahead, say
+from skep.rollout.shell import command, following, probing, watched
 from skep.rollout.sshlib import asyncssh
-from skep.rollout.transport import HEARD, OUTPUT_BYTES_MAX, OnLine, Result
+from skep.rollout.transport import OUTPUT_BYTES_MAX, OnLine, Result
 from skep.spec.host import HiveHost
 
 CONNECT_S = 30.0
@@ -33,34 +34,6 @@ CLOSE_S_MAX = 5.0
 LINE_BYTES_MAX = 64 * 1024
 # Before all others: what processors compute by themselves. A tenth of a second for each 40 MB, against ChaCha20.
 QUICK_CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
-
-# sshd lets a command run on when its connection is gone, so a script is watched: while nothing is being said to it, a reader
-# waits for the end of stdin and then ends the script's whole session. Reader and script take turns on one descriptor,
-# for a copy in between costs a host more than the ciphers do. `9>&-`: the reader must not hold a lock of the script's.
-_WATCH = f"""exec {HEARD}<&0 </dev/null
-w=
-begin_watch() {{
-  ( trap '' TERM; while read -r l; do :; done; kill -TERM -$$; sleep 2; kill -KILL -$$ ) <&{HEARD} >/dev/null 2>&1 9>&- & w=$!
-}}
-end_watch() {{ [ -z "$w" ] || {{ kill -KILL $w || :; wait $w || :; }} 2>/dev/null; w=; }}
-trap end_watch EXIT
-"""
-# OpenSSH makes each command the leader of a session. Where a server does not, `setsid` does.
-_IN_A_SESSION = (
-    'if kill -0 -$$ 2>/dev/null; then eval "$1"; else exec 3<&0; setsid sh -c "$1" <&3 3<&- & wait $!; fi'
-)
-
-
-def wrapped(script: str, *, hears: bool, is_brief: bool = False) -> str:
-    """Return the command that runs `script` so that it ends with its connection.
-
-    `hears`: our stdin is the script's, on descriptor `HEARD`; it reads there what it asks for, and calls `begin_watch` for the time
-    in which nothing is said, and `end_watch` before it reads again.
-    """
-    if is_brief:
-        return f"exec sh -c {shlex.quote(script)} </dev/null"
-    whole = f"{_WATCH}{'' if hears else 'begin_watch'}\n{script}"
-    return f"exec sh -c {shlex.quote(_IN_A_SESSION)} sh {shlex.quote(whole)}"
 
 
 class SshTransport:
@@ -75,23 +48,18 @@ class SshTransport:
         self._connection = connection
         self._alias = alias
         self._jumps = jumps
+        self._waiting: asyncssh.SSHClientProcess[bytes] | None = None
 
     async def run(
         self, script: str, *, limit_s: float, on_line: OnLine | None = None, is_brief: bool = False
     ) -> Result:
         """See `Transport.run`."""
-        command = wrapped(script, hears=on_line is not None, is_brief=is_brief)
         try:
             async with asyncio.timeout(limit_s):
-                process = await self._connection.create_process(command, encoding=None)
-                try:
-                    answering = partial(say, process, ahead_bytes=self._ahead_bytes())
-                    out, errors = await asyncio.gather(
-                        _lines(process.stdout, on_line, answering), _lines(process.stderr)
-                    )
-                    await process.wait_closed()
-                finally:
-                    process.close()
+                if is_brief:
+                    return await self._probe(script)
+                process = await self._begun(watched(script, hears=on_line is not None))
+                return await self._finished(process, on_line)
         except TimeoutError:
             raise StepLimitExceeded(
                 f"{self._alias}: no end within {limit_s:g} s; it was stopped",
@@ -102,6 +70,43 @@ class SshTransport:
             raise ConnectionLost(
                 f"{self._alias}: the connection dropped ({error})", alias=self._alias
             ) from error
+
+    async def _probe(self, script: str) -> Result:
+        """Run a script that only reads; its shell stays for the next."""
+        mark = secrets.token_hex(8)
+        process = await self._connection.create_process(probing(script, mark), encoding=None)
+        try:
+            out = await _lines(process.stdout, until=mark)
+        except BaseException:
+            process.close()
+            raise
+        told, found, status = out.rpartition(f"{mark} ")
+        if not found:  # It ended by itself.
+            ended = await self._finished(process, None)
+            return ended._replace(stdout=out)
+        if self._waiting is not None:
+            self._waiting.close()
+        self._waiting = process
+        return Result(int(status), told, "")
+
+    async def _begun(self, text: str) -> "asyncssh.SSHClientProcess[bytes]":
+        """Start a watched script in the shell that a probe left waiting, or by a command of its own."""
+        process, self._waiting = self._waiting, None
+        if process is None:
+            return await self._connection.create_process(command(text), encoding=None)
+        process.stdin.write(following(text))
+        return process
+
+    async def _finished(self, process: "asyncssh.SSHClientProcess[bytes]", on_line: OnLine | None) -> Result:
+        """Wait for the end. Raises: ConnectionLost, when it has no exit status."""
+        try:
+            answering = partial(say, process, ahead_bytes=self._ahead_bytes())
+            out, errors = await asyncio.gather(
+                _lines(process.stdout, on_line, answering), _lines(process.stderr)
+            )
+            await process.wait_closed()
+        finally:
+            process.close()
         if process.exit_status is None:
             signal = process.exit_signal
             why = f"killed by SIG{signal[0]}" if signal else "the connection dropped before the command ended"
@@ -127,8 +132,13 @@ async def _close(*connections: asyncssh.SSHClientConnection) -> None:
 
 
 async def _lines(
-    stream: Any, on_line: OnLine | None = None, say: Callable[[str | Path], Awaitable[None]] | None = None
+    stream: Any,
+    on_line: OnLine | None = None,
+    say: Callable[[str | Path], Awaitable[None]] | None = None,
+    *,
+    until: str = "",
 ) -> str:
+    """Return the output to its end, or to the line that begins with `until`, that one included; the newest of much."""
     kept: deque[bytes] = deque()
     size = 0
     async for line in stream:
@@ -140,6 +150,8 @@ async def _lines(
         size += len(line)
         while size > OUTPUT_BYTES_MAX and kept:
             size -= len(kept.popleft())
+        if until and line.startswith(until.encode()):
+            break
     return b"".join(kept).decode(errors="replace")
 
 

@@ -35,7 +35,8 @@ class Transport(Protocol):
 
         `on_line` sees each line of stdout as it comes, and may answer it: then the script reads descriptor `HEARD` itself, and
         has the shell functions `begin_watch` (from now on nothing is said: end with the connection) and `end_watch` (before it
-        reads again). `is_brief`: the script only reads, and ends by itself; nothing watches over it.
+        reads again). `is_brief`: the script only reads, and ends by itself; nothing watches over it, and its
+        shell may take the next script.
         Raises: ConnectionLost, StepLimitExceeded, ArtifactMissing (a file that was to be sent cannot be read).
         """
         ...

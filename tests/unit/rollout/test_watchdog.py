@@ -1,21 +1,23 @@
-"""A script on a host ends with its connection, under whatever shell the host has, and with everything that it started."""
+"""A script on a host ends with its connection, under whatever shell it has, and with everything that it started."""
 
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from skep.rollout.ssh import wrapped
+from skep.rollout.shell import command, following, probing, watched
 from skep.rollout.transport import HEARD
 
 ENDS_S_MAX = 20.0
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+MARK = "c0ffee"
+Begin = Callable[[str], "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture(params=SHELLS)
@@ -28,35 +30,67 @@ def path_of_shell(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{tmp_path / 'bin'}:/usr/bin:/bin"
 
 
+@pytest.fixture(params=[True, False], ids=["leads a session", "leads none"])
+def started(path_of_shell: str, request: pytest.FixtureRequest) -> Iterator[Begin]:
+    """What runs a command as a server does: one that makes it the leader of a session, or one that does not."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(text: str) -> "subprocess.Popen[bytes]":
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(
+            ["sh", "-c", text], **pipes, env={"PATH": path_of_shell}, start_new_session=request.param
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        with process:
+            process.kill()
+
+
+@pytest.fixture(params=["by a command", "after a probe"])
+def begin(started: Begin, request: pytest.FixtureRequest) -> Begin:
+    """What starts a watched script, in either of the two ways."""
+    if request.param == "by a command":
+        return lambda text: started(command(text))
+
+    def after_a_probe(text: str) -> "subprocess.Popen[bytes]":
+        process = started(probing("echo facts", MARK))
+        assert [process.stdout.readline(), process.stdout.readline()] == [b"facts\n", f"{MARK} 0\n".encode()]
+        say(process, following(text))
+        return process
+
+    return after_a_probe
+
+
+def say(process: "subprocess.Popen[bytes]", data: bytes) -> None:
+    process.stdin.write(data)
+    process.stdin.flush()
+
+
 @pytest.fixture
-def started(path_of_shell: str, tmp_path: Path) -> Iterator[list[int]]:
-    """The pids that the script wrote down; what is left of them is killed."""
-    pids: list[int] = []
-    yield pids
-    for pid in pids:
+def pids() -> Iterator[list[int]]:
+    """The pids that a script wrote down; what is left of them is killed."""
+    found: list[int] = []
+    yield found
+    for pid in found:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("leads", [True, False], ids=["leads a session", "leads none"])
 @pytest.mark.parametrize("hears", [True, False])
 def test_a_script_and_its_children_end_when_stdin_closes(
-    path_of_shell: str, tmp_path: Path, started: list[int], hears: bool, leads: bool
+    begin: Begin, tmp_path: Path, pids: list[int], hears: bool
 ) -> None:
     note = tmp_path / "pids"
     script = f"{'begin_watch' if hears else ''}\n( sleep 600 & echo $! >> {note}; echo $$ >> {note}; wait )"
-    process = subprocess.Popen(
-        ["sh", "-c", wrapped(script, hears=hears)],
-        stdin=subprocess.PIPE,
-        env={"PATH": path_of_shell},
-        start_new_session=leads,
-    )
+    process = begin(watched(script, hears=hears))
     until(lambda: note.exists() and len(note.read_text().split()) == 2)
-    started += map(int, note.read_text().split())
-    assert process.stdin
+    pids += map(int, note.read_text().split())
     process.stdin.close()
     process.wait(ENDS_S_MAX)
-    until(lambda: not any(map(runs, started)))
+    until(lambda: not any(map(runs, pids)))
 
 
 def runs(pid: int) -> bool:
@@ -67,48 +101,47 @@ def runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("leads", [True, False], ids=["leads a session", "leads none"])
-def test_what_we_say_reaches_a_script_that_hears_also_after_it_was_watched(
-    path_of_shell: str, leads: bool
-) -> None:
+def test_what_we_say_reaches_a_script_that_hears_also_after_it_was_watched(begin: Begin) -> None:
     script = f'begin_watch; end_watch; echo; read -r a <&{HEARD}; begin_watch; echo "heard $a"; exit 3'
-    with subprocess.Popen(
-        ["sh", "-c", wrapped(script, hears=True)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"PATH": path_of_shell},
-        start_new_session=leads,
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stdout.readline() == "\n", "it asks"
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        assert process.stdout.read() == "heard go\n"
-        assert process.wait(ENDS_S_MAX) == 3
+    process = begin(watched(script, hears=True))
+    assert process.stdout.readline() == b"\n", "it asks"
+    say(process, b"go\n")
+    assert process.stdout.read() == b"heard go\n"
+    assert process.wait(ENDS_S_MAX) == 3
 
 
-@pytest.mark.parametrize("leads", [True, False], ids=["leads a session", "leads none"])
 @pytest.mark.parametrize(("script", "status"), [("set -e\ntrue\n", 0), ("set -e\nfalse\n", 1), ("exit 7", 7)])
 def test_a_watched_script_ends_with_its_own_status_and_says_nothing_of_the_watch(
-    path_of_shell: str, leads: bool, script: str, status: int
+    begin: Begin, script: str, status: int
 ) -> None:
-    with subprocess.Popen(
-        ["sh", "-c", wrapped(script, hears=False)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={"PATH": path_of_shell},
-        start_new_session=leads,
-    ) as process:
-        assert process.wait(ENDS_S_MAX) == status
-        assert process.stdout
-        assert process.stderr
-        assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
+    process = begin(watched(script, hears=False))
+    assert process.wait(ENDS_S_MAX) == status
+    assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
 
 
-def until(holds) -> None:
+def test_bytes_that_follow_a_script_are_left_for_it(begin: Begin) -> None:
+    data = bytes(range(256)) * 400
+    process = begin(watched(f"head -c {len(data)} <&{HEARD} | od -An -tx1 -v | tr -d ' \\n'", hears=True))
+    say(process, data)
+    assert bytes.fromhex(process.stdout.read().decode()) == data
+    assert process.wait(ENDS_S_MAX) == 0
+
+
+def test_a_probe_that_nothing_follows_ends_with_its_connection(started: Begin) -> None:
+    process = started(probing("cat; echo facts", MARK))
+    assert [process.stdout.readline(), process.stdout.readline()] == [b"facts\n", f"{MARK} 0\n".encode()]
+    assert process.poll() is None
+    process.stdin.close()
+    assert process.wait(ENDS_S_MAX) == 0
+
+
+def test_a_probe_that_ends_by_itself_says_no_mark(started: Begin) -> None:
+    process = started(probing("echo facts; exit 70", MARK))
+    assert process.stdout.read() == b"facts\n"
+    assert process.wait(ENDS_S_MAX) == 70
+
+
+def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + ENDS_S_MAX
     while not holds():
         assert time.monotonic() < deadline, "it lives on"

@@ -27,7 +27,7 @@ BLOCK_BYTES = 64 * 1024
 
 
 class LoopbackHost:
-    """One host. `faults` are callables that see each command before it runs and may raise, delay or cut."""
+    """One host. `on_command`, `on_input` and `on_output` see each command, what is said to it and what it says, and may cut."""
 
     def __init__(self, alias: str, home: Path, lab: str) -> None:
         self.alias, self.home, self._lab = alias, home, lab
@@ -38,6 +38,7 @@ class LoopbackHost:
         self.is_jump = False
         self.relayed: list[tuple[str, int]] = []
         self.on_command: Callable[[str], None] = lambda _: None
+        self.on_input: Callable[[bytes], None] = lambda _: None
         self.on_output: Callable[[bytes], None] = lambda _: None
         self.environment: dict[str, str] = {}
         self.connections: set[asyncssh.SSHServerConnection] = set()
@@ -106,7 +107,7 @@ class LoopbackHost:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        feeding = asyncio.create_task(_feed(process, child))
+        feeding = asyncio.create_task(_feed(process, child, self.on_input))
         try:
             await asyncio.gather(
                 _pump(child.stdout, process.stdout, self.on_output),
@@ -122,11 +123,16 @@ class LoopbackHost:
             process.exit(code)
 
 
-async def _feed(process: "asyncssh.SSHServerProcess[bytes]", child: asyncio.subprocess.Process) -> None:
+async def _feed(
+    process: "asyncssh.SSHServerProcess[bytes]",
+    child: asyncio.subprocess.Process,
+    on_input: Callable[[bytes], None],
+) -> None:
     """Pass stdin on; when the channel ends, for whatever reason, the command's stdin ends."""
     assert child.stdin is not None
     try:
         while data := await process.stdin.read(BLOCK_BYTES):
+            on_input(data)
             child.stdin.write(data)
             await child.stdin.drain()
     except (asyncssh.Error, OSError):

@@ -1,9 +1,12 @@
-"""What is wrong on the controller's own side is told as that: at once, for the hosts that it is about, and no others."""
+"""Why a host is not reached is told in words; what is wrong on the controller's own side at once, and for its hosts alone."""
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from skep.errors.rollout import HostUnreachable
+from skep.process.socket import bind_listener
 from skep.rollout.doctor import diagnose
 from skep.rollout.report import HostOutcome
 from skep.rollout.ssh import SshConnector
@@ -62,3 +65,19 @@ async def test_a_configuration_of_ssh_that_cannot_be_read_is_told_at_once(
         assert str(config) in row.error
         (sick,) = await diagnose(connector, [host])
         assert str(config) in sick.checks[-1].details
+
+
+async def test_why_there_is_no_connection_is_told_in_words(tmp_path: Path) -> None:
+    async with LoopbackLab(tmp_path / "lab") as lab:
+        connector = SshConnector(known_hosts=lab.known_hosts, agent=False, connect_s=0.3)
+        host = declared(lab.hosts[0], tmp_path, lab.identity)
+        with bind_listener("127.0.0.1", 0) as mute:
+            mute.listen()
+            silent = msgspec.structs.replace(host, ssh_port=mute.getsockname()[1])
+            with pytest.raises(HostUnreachable, match=r"no connection \(no answer within 0.3 s\)"):
+                await connector.connect(silent)
+        with pytest.raises(HostUnreachable, match=r"no connection \(Connection refused\)"):
+            await connector.connect(silent)
+        nobody = msgspec.structs.replace(host, hostname="nobody.invalid")
+        with pytest.raises(HostUnreachable, match=r"no connection \([A-Z][a-z -]+\)"):
+            await connector.connect(nobody)

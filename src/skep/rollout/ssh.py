@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -237,7 +238,7 @@ class SshConnector:
                     f"{where}: {error.filename}: {error.strerror}", path=str(error.filename)
                 ) from error
             raise HostUnreachable(
-                f"{where}: no connection ({error or type(error).__name__})", alias=host.alias
+                f"{where}: no connection ({_why(error, self._connect_s)})", alias=host.alias
             ) from error
         finally:
             await asyncio.shield(_close(*reversed(jumps)))
@@ -286,6 +287,15 @@ class SshConnector:
         if self._config is None or not self._config.exists():
             return False
         return "ciphers" in self._config.read_text(errors="replace").lower()
+
+
+def _why(error: Exception, connect_s: float) -> str:
+    """Return why there is no connection, in a person's words."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {connect_s:g} s"
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", "") or str(error) or type(error).__name__
 
 
 def _of(host: HiveHost) -> dict[str, Any]:

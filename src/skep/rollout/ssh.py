@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import os
-import socket
 import secrets
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial

@@ -111,13 +111,17 @@ def engines(workers: Sequence[InstalledWorker]) -> RemoteStep:
     return RemoteStep(name="engines", detail=detail, script="\n".join(lines) + "\n", limit_s=ENGINE_S_MAX)
 
 
+# An engine's folder `$f` goes, unless the note of another worker names it too.
+_DROP_ENGINE = (
+    f'case "$f" in ""|/*|*..*) ;; *) grep -qxF -- "$f" {layout.WORKERS}/* 2>/dev/null || '
+    f'rm -rf {layout.ENGINES}/"$f";; esac'
+)
+
+
 def remove_engine(worker: InstalledWorker) -> RemoteStep:
     """Remove an engine that the manifest lists and the configuration does not, unless another worker uses its folder."""
-    note = f"{layout.WORKERS}/{worker.slug}"
-    script = (
-        f"f=$(cat {q(note)} 2>/dev/null || true)\nrm -f {q(note)}\n"
-        f'case "$f" in ""|/*|*..*) ;; *) grep -qxF -- "$f" {layout.WORKERS}/* 2>/dev/null || rm -rf {layout.ENGINES}/"$f";; esac\n'
-    )
+    note = q(f"{layout.WORKERS}/{worker.slug}")
+    script = f"f=$(cat {note} 2>/dev/null || true)\nrm -f {note}\n{_DROP_ENGINE}\n"
     return RemoteStep(name=f"remove-{worker.slug}", detail=f"{worker.type} {worker.version}", script=script)
 
 
@@ -179,10 +183,13 @@ def prune(keep: set[str], present: frozenset[str]) -> RemoteStep | None:
 
 
 def uninstall() -> RemoteStep:
-    """Stop the hive and remove everything that skep put on this host."""
+    """Stop the hive and remove everything that rollout put on this host: engines that were brought by hand stay."""
     script = service.STOP + (
-        f"rm -f {layout.BIN}/skep {layout.UNIT} {layout.CURRENT} {layout.PREVIOUS}\n"
-        f"rm -rf {layout.VERSIONS} {layout.ENGINES} {layout.WORKERS} {layout.UPLOADS} {layout.BUILD} {layout.HIVE_TOKEN} {layout.DRAINED}\n"
+        f'for n in {layout.WORKERS}/*; do [ -f "$n" ] || continue; f=$(cat "$n"); rm -f "$n"; {_DROP_ENGINE}; done\n'
+        f"rmdir {layout.ENGINES}/* {layout.ENGINES} 2>/dev/null || true\n"
+        f'[ "$(readlink {layout.BIN}/skep)" != {q(BIN_LINK)} ] || rm -f {layout.BIN}/skep\n'
+        f"rm -f {layout.UNIT} {layout.CURRENT} {layout.PREVIOUS}\n"
+        f"rm -rf {layout.VERSIONS} {layout.WORKERS} {layout.UPLOADS} {layout.BUILD} {layout.HIVE_TOKEN} {layout.DRAINED}\n"
         f"rm -f {layout.MANIFEST} {service.LOGS}\n"
     )
     return RemoteStep(name="uninstall", detail="what the manifest lists", script=script)

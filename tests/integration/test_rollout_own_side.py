@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from skep.errors.rollout import HostUnreachable
+from skep.errors.rollout import HostUnreachable, LoginRefused
 from skep.process.socket import bind_listener
 from skep.rollout.doctor import diagnose
 from skep.rollout.report import HostOutcome
@@ -81,3 +81,17 @@ async def test_why_there_is_no_connection_is_told_in_words(tmp_path: Path) -> No
         nobody = msgspec.structs.replace(host, hostname="nobody.invalid")
         with pytest.raises(HostUnreachable, match=r"no connection \([A-Z][a-z -]+\)"):
             await connector.connect(nobody)
+
+
+async def test_a_key_that_the_configuration_names_and_that_is_not_there_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "ssh config"
+    async with LoopbackLab(tmp_path / "lab") as lab:
+        host = msgspec.structs.replace(declared(lab.hosts[0], tmp_path, lab.identity), identity_file="")
+        connector = SshConnector(known_hosts=lab.known_hosts, agent=False, config=config)
+        config.write_text(f"Host *\n  IdentityFile {tmp_path}/none\n  IdentityFile {lab.identity}\n")
+        await (await connector.connect(host)).aclose()
+        config.write_text(f"Host *\n  IdentityFile {tmp_path}/none\n")
+        with pytest.raises(LoginRefused):
+            await connector.connect(host)

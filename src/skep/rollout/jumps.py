@@ -1,9 +1,9 @@
-"""The way to a host through others: what `ProxyJump` of the user's configuration says, hop by hop."""
+"""What the user's `~/.ssh/config` says for a machine: the way to it through others, hop by hop, and the keys to use."""
 
 import getpass
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from skep.errors import InvalidConfig
 from skep.rollout.sshlib import asyncssh
@@ -42,13 +42,32 @@ def jumps_to(hop: Hop, config: Path | None) -> tuple[Hop, ...]:
     return way
 
 
+def identities(hop: Hop, config: Path | None) -> list[str] | None:
+    """Return the key files that the configuration names for a machine and that are there; None when it names none.
+
+    OpenSSH passes over one that is not there, where asyncssh by itself fails.
+    """
+    named = _told(hop, config, "IdentityFile")
+    return [file for file in named if Path(file).expanduser().exists()] if named else None
+
+
 def _declared(hop: Hop, config: Path | None) -> list[Hop]:
-    if config is None or not config.exists() or "proxyjump" not in config.read_text(errors="replace").lower():
+    told = _told(hop, config, "ProxyJump")
+    if not told or config is None:
         return []
+    return [_parsed(one.strip(), config) for one in str(told).split(",") if one.strip()]
+
+
+def _told(hop: Hop, config: Path | None, option: str) -> Any:
+    """Return what the configuration says for a machine; None, without reading it in full, where it has no such word."""
+    if (
+        config is None
+        or not config.exists()
+        or option.lower() not in config.read_text(errors="replace").lower()
+    ):
+        return None
     asked = (getpass.getuser(), hop.user or (), hop.host, hop.port or ())
-    read = asyncssh.config.SSHClientConfig.load(None, [str(config)], *FIRST_PASS, *asked)
-    told = str(read.get("ProxyJump") or "")
-    return [_parsed(one.strip(), config) for one in told.split(",") if one.strip()]
+    return asyncssh.config.SSHClientConfig.load(None, [str(config)], *FIRST_PASS, *asked).get(option)
 
 
 def _parsed(text: str, config: Path) -> Hop:

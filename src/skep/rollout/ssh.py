@@ -21,7 +21,7 @@ from skep.errors.rollout import (
 )
 from skep.rollout.dialing import Dialed
 from skep.rollout.identity import usable
-from skep.rollout.jumps import Hop, jumps_to
+from skep.rollout.jumps import Hop, identities, jumps_to
 from skep.rollout.knownhosts import SSH_PORT, KnownHosts, known_name
 from skep.rollout.sending import bytes_ahead, say
 from skep.rollout.shell import command, following, probing, watched
@@ -249,6 +249,8 @@ class SshConnector:
             options["port"] = hop.port
         if hop.user:
             options["username"] = hop.user
+        if "client_keys" not in options and (keys := identities(hop, self._config)) is not None:
+            options |= {"client_keys": keys, "ignore_encrypted": True}
         client = _Client(self._known, accepts_new=self._accept_new)
         try:
             connection, _ = await asyncssh.create_connection(lambda: client, hop.host, **options)

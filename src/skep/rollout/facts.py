@@ -49,7 +49,9 @@ echo "$N begin"
 p home "$HOME"
 p uname "$(uname -sm)"
 p time "$(date +%s)"
-i=$(id -u); p uid "$i"
+i=; [ -r /proc/self/status ] && while read -r k i _; do [ "$k" != Uid: ] || break; i=; done < /proc/self/status
+[ -n "$i" ] || i=$(id -u)
+p uid "$i"
 p libc "$(getconf GNU_LIBC_VERSION 2>/dev/null || {{ ldd --version 2>&1 | head -n 1; }})"
 for t in {TOOLS}; do command -v "$t" >/dev/null 2>&1 && p tool "$t"; done
 {_FIND_PYTHON}f=$(LC_ALL=C df -Pk . 2>/dev/null); p df "${{f##*

@@ -88,7 +88,13 @@ async def perform(
     receives = [await asyncio.to_thread(_measured, upload) for upload in plan.uploads]
     nonce = secrets.token_hex(8)
     log = StepLog(nonce, on_step, clock, [Path(upload.source) for upload in plan.uploads])
-    script = render(plan.steps, nonce=nonce, manifest_text=facts.manifest_text, receives=receives)
+    script = render(
+        plan.steps,
+        nonce=nonce,
+        manifest_text=facts.manifest_text,
+        receives=receives,
+        serves=bool(facts.current),
+    )
     limit_s = sum(step.limit_s for step in plan.steps) + SEND_S_MAX * len(receives)
     try:
         result = await transport.run(script, limit_s=limit_s, on_line=log)

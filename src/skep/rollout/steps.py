@@ -57,11 +57,17 @@ def q(value: object) -> str:
 
 
 def render(
-    steps: Sequence[RemoteStep], *, nonce: str, manifest_text: str, receives: Sequence[Receive] = ()
+    steps: Sequence[RemoteStep],
+    *,
+    nonce: str,
+    manifest_text: str,
+    receives: Sequence[Receive] = (),
+    serves: bool = True,
 ) -> str:
     """Return the script of all uploads and steps. It tells each one's begin and end with the nonce, and stops at a failure.
 
-    `manifest_text` is the manifest as it was when the plan was made: a host that changed since is left alone.
+    `manifest_text` is the manifest as it was when the plan was made: a host that changed since is left alone. `serves`: there
+    is a version to keep, so the host asks before it commits.
     """
     head = f"""N={q(nonce)}
 cd "$HOME" || exit 70
@@ -77,7 +83,7 @@ run() {{
   echo "$N done $1"
 }}
 """
-    asked = False
+    asked = not serves
     lines = [_TAKE] if receives else []
     lines += [_take(receive) for receive in receives]
     lines.append("begin_watch\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skep.rollout.steps import EXIT_STEP_FAILED, Receive, Upload, render
+from skep.rollout.steps import EXIT_STEP_FAILED, Receive, RemoteStep, Upload, render
 from skep.rollout.transport import HEARD
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
@@ -89,3 +89,13 @@ def test_a_secret_that_has_no_checksum_is_held_to_its_length(
     assert not (home / TARGET).exists()
     assert take(path_of_shell, home, DATA, sha256="").returncode == 0
     assert (home / TARGET).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_host_that_serves_asks_before_it_switches_and_one_that_has_nothing_to_keep_does_not() -> None:
+    switch = RemoteStep(name="switch", detail="", script=":")
+
+    def script(*, serves: bool) -> str:
+        return render([switch], nonce="0" * 16, manifest_text="", serves=serves)
+
+    assert "$N ask" in script(serves=True)
+    assert "$N ask" not in script(serves=False)

@@ -60,6 +60,7 @@ d={layout.SHARE}; while [ ! -e "$d" ]; do case $d in */*) d=${{d%/*}};; *) d=.;;
 [ -d "$d" ] && [ -w "$d" ] && p writable yes || p writable no
 c=; [ -L {layout.CURRENT} ] && c=$(readlink {layout.CURRENT}); p current "$c"
 c=; [ -L {layout.BIN}/skep ] && c=$(readlink {layout.BIN}/skep); p link "$c"
+{{ [ -e {layout.BIN}/skep ] || [ -L {layout.BIN}/skep ]; }} && p command yes
 for v in {layout.VERSIONS}/*/{layout.COMPLETE}; do [ -e "$v" ] && v=${{v%/*}} && p version "${{v##*/}}"; done
 for w in {layout.WORKERS}/*; do [ -f "$w" ] && p worker "${{w##*/}}"; done
 for u in {layout.UPLOADS}/*/*; do [ -f "$u" ] && p upload "$u"; done
@@ -76,7 +77,10 @@ echo "$N end"
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A host as it was read. `pythons` maps "3.11" to a path; `versions` are the whole ones; `time_s` is its clock."""
+    """A host as it was read. `pythons` maps "3.11" to a path; `versions` are the whole ones; `time_s` is its clock.
+
+    `has_command`: something is where the command `skep` goes; `link` is where that leads, if it is a link.
+    """
 
     home: str
     kernel: str
@@ -90,6 +94,7 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
     pythons: dict[str, str] = {}
     current: str = ""
     link: str = ""
+    has_command: bool = False
     versions: frozenset[str] = frozenset()
     workers: frozenset[str] = frozenset()
     uploads: frozenset[str] = frozenset()
@@ -151,6 +156,7 @@ def _facts(values: dict[str, list[str]]) -> HostFacts:
         pythons=pythons,
         current=one("current"),
         link=one("link"),
+        has_command="command" in values,
         versions=frozenset(values.get("version", ())),
         workers=frozenset(values.get("worker", ())),
         uploads=frozenset(values.get("upload", ())),

@@ -73,7 +73,7 @@ def plan(
     if options.rollback:
         return _rollback(host, facts, now_s)
     artifact = _keyed(artifact, facts, options)
-    _check(host, facts, artifact)
+    _check(host, facts, artifact, options)
     config_key = recipes.config_key(host, token.digest)
     is_configured = facts.manifest.config_key == config_key
     steps = [
@@ -105,7 +105,7 @@ def stages(host: HiveHost, facts: HostFacts, artifact: Artifact, options: Option
     if options.rollback:
         return False
     keyed = _keyed(artifact, facts, options)
-    _check(host, facts, keyed)
+    _check(host, facts, keyed, options)
     return keyed.key not in facts.versions
 
 
@@ -271,8 +271,12 @@ def _python(facts: HostFacts) -> str:
     return facts.pythons.get(python_version(facts), "")
 
 
-def _check(host: HiveHost, facts: HostFacts, artifact: Artifact) -> None:
+def _check(host: HiveHost, facts: HostFacts, artifact: Artifact, options: Options) -> None:
     lacks = [] if facts.is_writable else [f"{facts.home} cannot be written: check its owner and its mount"]
+    if facts.has_command and facts.link != recipes.BIN_LINK and not options.force:
+        lacks.append(
+            f"~/{layout.BIN}/skep is there and is not rollout's: move it away, or replace it with --force"
+        )
     lacks += [
         f"{tool} is missing (sudo apt-get install {package})"
         for tool, package in NEEDED_TOOLS

@@ -48,6 +48,25 @@ def test_an_installed_version_and_the_manifest_are_read(tmp_path: Path) -> None:
     assert facts.manifest.key == "a b"
 
 
+@pytest.mark.parametrize("how", ["link", "link to nothing", "file", "folder"])
+def test_whatever_is_in_the_place_of_the_command_is_seen(tmp_path: Path, how: str) -> None:
+    place = tmp_path / ".local/bin/skep"
+    place.parent.mkdir(parents=True)
+    assert not parse(probe(tmp_path), nonce=NONCE, alias="h").has_command
+    match how:
+        case "link":
+            place.symlink_to("/bin/sh")
+        case "link to nothing":
+            place.symlink_to("/opt/nothing")
+        case "file":
+            place.touch()
+        case _:
+            place.mkdir()
+    facts = parse(probe(tmp_path), nonce=NONCE, alias="h")
+    assert facts.has_command
+    assert bool(facts.link) is how.startswith("link")
+
+
 def test_a_current_link_to_a_half_version_is_not_believed(tmp_path: Path) -> None:
     share = tmp_path / ".local/share/skep"
     (share / "versions/half").mkdir(parents=True)

@@ -44,8 +44,9 @@ class Dialed:
         dialed = self._sockets.pop((host, port), None)
         if dialed is None:
             return None
-        _, ready, _ = select.select((), (dialed,), (), 0)
-        if ready and dialed.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+        poller = select.poll()
+        poller.register(dialed, select.POLLOUT)
+        if poller.poll(0) and dialed.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
             return dialed
         dialed.close()
         return None

@@ -52,7 +52,8 @@ Feature: Health and restarts
 
   @OC-POOL-3011
   Scenario: A storm opens the breaker, and a reset tries again at once
-    Given the model "bad" is "fake:bad?fail_load=model_load_failed"
+    Given failed workers are tried again after 0.05 s, and more than 10 restarts within 600 s are a storm
+    And the model "bad" is "fake:bad?fail_load=model_load_failed"
     And the hive is running
     And pool "pool-0" is declared with 4 replicas of model "bad"
     When I preload pool "pool-0"

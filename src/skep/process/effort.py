@@ -7,8 +7,8 @@ import psutil
 
 from skep.process import group
 
-SHARE_MIN = 0.1
-"""Of one core, since the last look: less is waiting."""
+SHARE_MIN = 0.03
+"""Of one core, since the last look: less is waiting. A full machine may give no more to a program that computes."""
 
 
 class Effort:

@@ -33,6 +33,22 @@ def quick_limits(world: World, first_s: float, failures: int, open_s: float) -> 
     }
 
 
+@given(
+    parsers.parse(
+        "failed workers are tried again after {first_s:g} s, and more than {restarts:d} restarts within {window_s:g} s are a storm"
+    )
+)
+def quick_storm(world: World, first_s: float, restarts: int, window_s: float) -> None:
+    """Set the hive's `[restarts]`, so that a storm comes soon, on a busy machine too. The breaker of one replica is left out."""
+    world.own().restarts = {
+        "first_s": first_s,
+        "longest_s": first_s * 2,
+        "failures": 1000,
+        "storm_restarts": restarts,
+        "storm_s": window_s,
+    }
+
+
 @when(parsers.parse('each worker of pool "{pool_id}" is killed as often as it comes back, {times:d} times'))
 def killed_again_and_again(world: World, pool_id: str, times: int) -> None:
     """SIGKILL every worker whenever it is ready, until each of the pool's replicas has been lost so often."""

@@ -66,8 +66,8 @@ for w in {layout.WORKERS}/*; do [ -f "$w" ] && p worker "${{w##*/}}"; done
 for u in {layout.UPLOADS}/*/*; do [ -f "$u" ] && p upload "$u"; done
 {READ_MANIFEST}[ -e {layout.MANIFEST} ] && p manifest "$m"
 [ -s {layout.DRAINED} ] && p drained yes
-export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$i}}"
-[ -d "$XDG_RUNTIME_DIR/systemd" ] && systemctl --user show-environment >/dev/null 2>&1 && p systemd_user yes || p systemd_user no
+x="${{XDG_RUNTIME_DIR:-/run/user/$i}}"
+[ -d "$x/systemd" ] && XDG_RUNTIME_DIR="$x" systemctl --user show-environment >/dev/null 2>&1 && p systemd_user yes || p systemd_user no
 {IS_SERVING}p service "$s"
 if command -v nvidia-smi >/dev/null 2>&1; then p gpu cuda; elif [ -e /proc/driver/nvidia/version ]; then p gpu cuda; fi
 [ -e /dev/kfd ] && p gpu rocm

@@ -1,6 +1,7 @@
 """A folder of wheels as one file that can be sent."""
 
 import hashlib
+import os
 import secrets
 import tarfile
 from pathlib import Path
@@ -29,6 +30,8 @@ def packed(folder: Path, cache: Path) -> Path:
         with tarfile.open(temporary, "w") as tar:
             for wheel in wheels:
                 tar.add(wheel, wheel.name, filter=_plain)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())  # It is trusted by its name from now on, after a power cut too.
         temporary.rename(target)
     return target
 

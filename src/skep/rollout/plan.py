@@ -134,7 +134,7 @@ def _install_steps(
     host: HiveHost, facts: HostFacts, artifact: Artifact, *, is_configured: bool
 ) -> list[RemoteStep]:
     if _is_installed(facts, artifact):
-        return [] if is_configured else [recipes.configure(host, artifact.key, is_current=True)]
+        return [] if is_configured else [recipes.configure(host, artifact.key, is_kept=True)]
     steps = []
     if artifact.key not in facts.versions:
         fetched = staging.fetch(artifact)
@@ -142,8 +142,8 @@ def _install_steps(
         is_checked = staging.upload_path(artifact) not in facts.uploads
         staged = staging.stage(artifact, _python(facts) or staging.BY_UV, is_checked=is_checked)
         steps += [staged, staging.verify(artifact)]
-    is_current = facts.current_key == artifact.key
-    steps.append(recipes.configure(host, artifact.key, is_current=is_current))
+    is_kept = artifact.key in facts.versions
+    steps.append(recipes.configure(host, artifact.key, is_kept=is_kept))
     if facts.is_serving:
         steps.append(recipes.drain(host))
     return [*steps, _switch(facts, artifact.key, facts.current_key)]

@@ -84,13 +84,16 @@ def config_key(host: HiveHost, token_digest: str) -> str:
     return hashlib.sha256((hive_config(host) + token_digest).encode()).hexdigest()[:16]
 
 
-def configure(host: HiveHost, key: str, *, is_current: bool) -> RemoteStep:
-    """Write the hive's own configuration beside its program, readable by nobody else; whole at once where that is in use."""
+def configure(host: HiveHost, key: str, *, is_kept: bool) -> RemoteStep:
+    """Write the hive's own configuration beside its program, readable by nobody else.
+
+    `is_kept`: the version was there before this run, so that one may be there to go back to: it is replaced whole.
+    """
     target = f"{version_folder(key)}/hive.toml"
     text = hive_config(host)
     fill = ' | sed "s|@HOME@|$HOME|"' if "@HOME@" in text else ""
     script = f"printf '%s' {q(text)}{fill} > {q(target)}\n"
-    if is_current:
+    if is_kept:
         script = f"printf '%s' {q(text)}{fill} > {q(target)}.new\nmv {q(target)}.new {q(target)}\n"
     return RemoteStep(name="configure", detail=target, script=script)
 

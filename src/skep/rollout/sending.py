@@ -78,7 +78,8 @@ class _Brake:
         held, self._held_bytes = self._held_bytes, 0
         if held:
             self._channel._send_window += held  # noqa: SLF001 - see above
-            self._channel._flush_send_buf()  # noqa: SLF001 - see above
+            with contextlib.suppress(OSError):  # Closed meanwhile: whoever reads its end tells why.
+                self._channel._flush_send_buf()  # noqa: SLF001 - see above
 
 
 def bytes_ahead(connection: Any) -> int | None:

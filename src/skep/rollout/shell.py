@@ -10,8 +10,9 @@ from typing import Final
 
 from skep.rollout.transport import HEARD
 
-# `9>&-`: the reader must not hold a lock of the script's.
-_WATCH: Final = f"""exec {HEARD}<&0 </dev/null
+# `9>&-`: the reader must not hold a lock of the script's. `TMOUT`: bash's `read` would give up after so many seconds.
+_WATCH: Final = f"""unset TMOUT
+exec {HEARD}<&0 </dev/null
 w=
 begin_watch() {{
   ( trap '' TERM; while read -r l; do :; done; kill -TERM -$$; sleep 2; kill -KILL -$$ ) <&{HEARD} >/dev/null 2>&1 9>&- & w=$!
@@ -23,6 +24,9 @@ trap end_watch EXIT
 _IN_A_SESSION: Final = (
     'if kill -0 -$$ 2>/dev/null; then eval "$1"; else exec 3<&0; setsid sh -c "$1" <&3 3<&- & wait $!; fi'
 )
+
+_WHOLE: Final = "# whole"
+"""The last line of a script that is said: one that was cut on its way is not begun."""
 
 
 def watched(script: str, *, hears: bool) -> str:
@@ -40,21 +44,23 @@ def command(text: str) -> str:
 
 
 def probing(script: str, mark: str) -> str:
-    """Return the command that runs a script which only reads, says `mark` and its status, and waits for one more.
+    """Return the command that runs a script which only reads, says `mark` and its status on a line, and waits for one more.
 
     That one comes by stdin, after a line with its number of bytes: no second command, which would cost the host a process of
     sshd's and a login shell, and us two round trips; and nobody sees its text in the host's list of processes. At the end of
     stdin the shell ends.
     """
-    text = f"""{{ eval "$1"; }} </dev/null
-echo "{mark} $?"
+    text = f"""unset TMOUT
+{{ eval "$1"; }} </dev/null
+s=$?; echo; echo "{mark} $s"
 read -r n || exit 0
 set -- "$(head -c "$n")"
+case $1 in *"{_WHOLE}") ;; *) exit 71;; esac
 {_IN_A_SESSION}"""
     return f"exec sh -c {shlex.quote(text)} sh {shlex.quote(script)}"
 
 
 def following(text: str) -> bytes:
     """Return what is said to a shell that `probing` left waiting, so that it runs a watched script."""
-    data = text.encode()
+    data = f"{text}\n{_WHOLE}".encode()
     return f"{len(data)}\n".encode() + data

@@ -88,7 +88,7 @@ class SshTransport:
         if self._waiting is not None:
             self._waiting.close()
         self._waiting = process
-        return Result(int(status), told, "")
+        return Result(int(status), told.removesuffix("\n"), "")
 
     async def _begun(self, text: str) -> "asyncssh.SSHClientProcess[bytes]":
         """Start a watched script in the shell that a probe left waiting, or by a command of its own."""

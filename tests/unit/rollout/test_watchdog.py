@@ -38,7 +38,10 @@ def started(path_of_shell: str, request: pytest.FixtureRequest) -> Iterator[Begi
     def start(text: str) -> "subprocess.Popen[bytes]":
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(
-            ["sh", "-c", text], **pipes, env={"PATH": path_of_shell}, start_new_session=request.param
+            ["sh", "-c", text],
+            **pipes,
+            env={"PATH": path_of_shell, "TMOUT": "1"},
+            start_new_session=request.param,
         )
         processes.append(process)
         return process
@@ -57,11 +60,20 @@ def begin(started: Begin, request: pytest.FixtureRequest) -> Begin:
 
     def after_a_probe(text: str) -> "subprocess.Popen[bytes]":
         process = started(probing("echo facts", MARK))
-        assert [process.stdout.readline(), process.stdout.readline()] == [b"facts\n", f"{MARK} 0\n".encode()]
+        assert told(process) == f"facts\n\n{MARK} 0\n".encode()
         say(process, following(text))
         return process
 
     return after_a_probe
+
+
+def told(process: "subprocess.Popen[bytes]") -> bytes:
+    """Return what is told up to the mark's line."""
+    found = b""
+    while not (line := process.stdout.readline()).startswith(MARK.encode()):
+        assert line, found
+        found += line
+    return found + line
 
 
 def say(process: "subprocess.Popen[bytes]", data: bytes) -> None:
@@ -129,10 +141,40 @@ def test_bytes_that_follow_a_script_are_left_for_it(begin: Begin) -> None:
 
 def test_a_probe_that_nothing_follows_ends_with_its_connection(started: Begin) -> None:
     process = started(probing("cat; echo facts", MARK))
-    assert [process.stdout.readline(), process.stdout.readline()] == [b"facts\n", f"{MARK} 0\n".encode()]
+    assert told(process) == f"facts\n\n{MARK} 0\n".encode()
     assert process.poll() is None
     process.stdin.close()
     assert process.wait(ENDS_S_MAX) == 0
+
+
+def test_a_mark_stands_on_a_line_of_its_own_and_tells_how_the_probe_ended(started: Begin) -> None:
+    assert told(started(probing("printf facts; false", MARK))) == f"facts\n{MARK} 1\n".encode()
+
+
+def test_a_script_that_was_cut_on_its_way_is_not_begun(started: Begin, tmp_path: Path) -> None:
+    process = started(probing(":", MARK))
+    told(process)
+    note = tmp_path / "begun"
+    say(process, following(watched(f"touch {note}\ntrue\n", hears=False))[:-8])
+    process.stdin.close()
+    assert process.wait(ENDS_S_MAX) == 71
+    assert not note.exists()
+
+
+def test_a_silence_ends_neither_a_watched_script_nor_a_waiting_shell(begin: Begin) -> None:
+    """bash ends a `read` after `TMOUT` seconds, which the host's environment sets to 1 here."""
+    process = begin(watched("sleep 1.5; echo done", hears=False))
+    assert process.stdout.read() == b"done\n"
+    assert process.wait(ENDS_S_MAX) == 0
+
+
+def test_a_shell_that_waits_for_a_script_waits_on(started: Begin) -> None:
+    process = started(probing(":", MARK))
+    told(process)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.5)
+    say(process, following(watched("echo done", hears=False)))
+    assert process.stdout.read() == b"done\n"
 
 
 def test_a_probe_that_ends_by_itself_says_no_mark(started: Begin) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -18,18 +19,18 @@ AHEAD_BYTES = 512 << 10
 TAKES = "sha256sum"
 
 
+def connect(lab: NetnsLab | LoopbackLab, host: str, **more: Any) -> Any:
+    """Return the connection to a lab's host, to be entered."""
+    key, known = str(lab.identity), str(lab.known_hosts)
+    return asyncssh.connect(host, known_hosts=known, client_keys=[key], config=None, **more)
+
+
 @pytest.fixture
 async def near(tmp_path: Path) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """A connection to the system's real sshd."""
     async with (
         NetnsLab(tmp_path / "lab", hosts=1) as lab,
-        asyncssh.connect(
-            lab.hosts[0].address,
-            username="root",
-            known_hosts=str(lab.known_hosts),
-            client_keys=[str(lab.identity)],
-            config=None,
-        ) as connection,
+        connect(lab, lab.hosts[0].address, username="root") as connection,
     ):
         yield connection
 
@@ -39,14 +40,7 @@ async def other(tmp_path: Path) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """A connection to a server that is not OpenSSH: it lets more be sent only when half of its window was taken."""
     async with (
         LoopbackLab(tmp_path / "lab", hosts=1) as lab,
-        asyncssh.connect(
-            "127.0.0.1",
-            lab.hosts[0].port,
-            username="lab",
-            known_hosts=str(lab.known_hosts),
-            client_keys=[str(lab.identity)],
-            config=None,
-        ) as connection,
+        connect(lab, "127.0.0.1", port=lab.hosts[0].port, username="lab") as connection,
     ):
         yield connection
 

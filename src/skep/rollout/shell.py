@@ -25,6 +25,7 @@ _IN_A_SESSION: Final = (
     'if kill -0 -$$ 2>/dev/null; then eval "$1"; else exec 3<&0; setsid sh -c "$1" <&3 3<&- & wait $!; fi'
 )
 
+EXIT_CUT: Final = 71
 _WHOLE: Final = "# whole"
 """The last line of a script that is said: one that was cut on its way is not begun."""
 
@@ -55,7 +56,7 @@ def probing(script: str, mark: str) -> str:
 s=$?; echo; echo "{mark} $s"
 read -r n || exit 0
 set -- "$(head -c "$n")"
-case $1 in *"{_WHOLE}") ;; *) exit 71;; esac
+case $1 in *"{_WHOLE}") ;; *) exit {EXIT_CUT};; esac
 {_IN_A_SESSION}"""
     return f"exec sh -c {shlex.quote(text)} sh {shlex.quote(script)}"
 

@@ -1,7 +1,6 @@
 """A script on a host ends with its connection, under whatever shell it has, and with everything that it started."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -11,27 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from skep.rollout.shell import command, following, probing, watched
+from skep.rollout.shell import EXIT_CUT, command, following, probing, watched
 from skep.rollout.transport import HEARD
 
 ENDS_S_MAX = 20.0
-SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 MARK = "c0ffee"
 Begin = Callable[[str], "subprocess.Popen[bytes]"]
 
 
-@pytest.fixture(params=SHELLS)
-def path_of_shell(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A PATH in which `sh` is this shell."""
-    shell = shutil.which(request.param)
-    assert shell
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/sh").symlink_to(shell)
-    return f"{tmp_path / 'bin'}:/usr/bin:/bin"
-
-
 @pytest.fixture(params=[True, False], ids=["leads a session", "leads none"])
-def started(path_of_shell: str, request: pytest.FixtureRequest) -> Iterator[Begin]:
+def started(programs: Path, request: pytest.FixtureRequest) -> Iterator[Begin]:
     """What runs a command as a server does: one that makes it the leader of a session, or one that does not."""
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -40,7 +28,7 @@ def started(path_of_shell: str, request: pytest.FixtureRequest) -> Iterator[Begi
         process = subprocess.Popen(
             ["sh", "-c", text],
             **pipes,
-            env={"PATH": path_of_shell, "TMOUT": "1"},
+            env={"PATH": f"{programs}:/usr/bin:/bin", "TMOUT": "1"},
             start_new_session=request.param,
         )
         processes.append(process)
@@ -157,7 +145,7 @@ def test_a_script_that_was_cut_on_its_way_is_not_begun(started: Begin, tmp_path:
     note = tmp_path / "begun"
     say(process, following(watched(f"touch {note}\ntrue\n", hears=False))[:-8])
     process.stdin.close()
-    assert process.wait(ENDS_S_MAX) == 71
+    assert process.wait(ENDS_S_MAX) == EXIT_CUT
     assert not note.exists()
 
 

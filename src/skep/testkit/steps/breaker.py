@@ -12,6 +12,8 @@ from pytest_bdd import given, parsers, then, when
 from skep.testkit.world import World
 
 TRIAL_S = 0.5
+NEVER = 1000
+"""Failures or restarts: more than any scenario sees."""
 AT_S = 0.05
 """How far the times of two events may be off: a worker is told as proved a moment after it is."""
 
@@ -23,14 +25,9 @@ AT_S = 0.05
 )
 def quick_limits(world: World, first_s: float, failures: int, open_s: float) -> None:
     """Set the hive's `[restarts]`, so that a test can wait for what takes minutes otherwise. Storms are left out."""
-    world.own().restarts = {
-        "first_s": first_s,
-        "longest_s": first_s * 2,
-        "failures": failures,
-        "open_s": open_s,
-        "trial_s": TRIAL_S,
-        "storm_restarts": 1000,
-    }
+    world.own().restarts = _quick(
+        first_s, failures=failures, open_s=open_s, trial_s=TRIAL_S, storm_restarts=NEVER
+    )
 
 
 @given(
@@ -40,13 +37,12 @@ def quick_limits(world: World, first_s: float, failures: int, open_s: float) -> 
 )
 def quick_storm(world: World, first_s: float, restarts: int, window_s: float) -> None:
     """Set the hive's `[restarts]`, so that a storm comes soon, on a busy machine too. The breaker of one replica is left out."""
-    world.own().restarts = {
-        "first_s": first_s,
-        "longest_s": first_s * 2,
-        "failures": 1000,
-        "storm_restarts": restarts,
-        "storm_s": window_s,
-    }
+    world.own().restarts = _quick(first_s, failures=NEVER, storm_restarts=restarts, storm_s=window_s)
+
+
+def _quick(first_s: float, **limits: float) -> dict[str, float]:
+    """Return a `[restarts]` table whose waits are `first_s` and twice that."""
+    return {"first_s": first_s, "longest_s": first_s * 2, **limits}
 
 
 @when(parsers.parse('each worker of pool "{pool_id}" is killed as often as it comes back, {times:d} times'))

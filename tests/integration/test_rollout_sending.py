@@ -66,6 +66,7 @@ async def sent(
             await asyncio.wait([looking])
         process.stdin.write_eof()
         told = await process.stdout.read()
+        await process.wait_closed()
     return told.decode().split()[0], widest
 
 
@@ -136,6 +137,8 @@ async def test_the_window_is_whole_again_after_a_file_that_cannot_be_read(
             await sending.say(process, tmp_path / "none", ahead_bytes=128 << 10)
         assert process.channel._send_window == before
         process.stdin.write_eof()
+        assert await process.stdout.read(), "the command came to its end"
+        await process.wait_closed()
 
 
 @pytest.mark.parametrize(("round_trip_s", "ahead"), [(0.0, 512 << 10), (0.001, (512 << 10) + 100_000)])
